@@ -1,0 +1,3 @@
+//! `tidegatectl`: the companion of the plugin.
+
+fn main() {}

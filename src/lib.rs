@@ -1,0 +1,36 @@
+//! tidegate counts what goes to an upstream, and holds, redirects or rejects arrivals before a
+//! surge takes the upstream down. It runs inside Envoy as a Proxy-Wasm plugin.
+//!
+//! # Map
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`engine`] | counting, limits, waiting, decisions: pure, time is an argument | nothing |
+//! | [`config`] | what the operator wrote, parsed and then checked into a policy | `engine` |
+//! | [`protocol`] | the few PostgreSQL and MySQL messages, bytes in and values out | nothing |
+//! | [`store`] | the shared records and the loop that updates them | `engine` |
+//! | `plugin` | the shell around all that inside Envoy, on wasm32 alone | all of the above |
+//!
+//! The one rule: nothing uses `plugin`, and the engine knows nothing of its host. Host calls exist
+//! on wasm32 only, so a native build that reached for one would not compile.
+
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+pub mod config;
+pub mod engine;
+pub mod protocol;
+pub mod store;
+
+// The unit tests for wasm32 run under Node, which has no Envoy to import from.
+#[cfg(all(target_arch = "wasm32", not(test)))]
+mod plugin;
+
+/// The version and the commit of this build.
+pub mod build_info {
+    /// The version of the crate, as in `Cargo.toml`.
+    pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+    /// The commit it was built from, or `unknown`.
+    pub const COMMIT: &str = env!("TIDEGATE_COMMIT");
+}
