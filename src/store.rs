@@ -1,1 +1,182 @@
-//! Placeholder.
+//! Where the workers keep what they share, and the loop that changes it.
+
+use alloc::{collections::BTreeMap, rc::Rc, string::String, vec::Vec};
+use core::{cell::RefCell, fmt, num::NonZeroU32};
+
+use crate::engine::{Change, Fault, Pool, PoolRecord};
+
+/// How often a change is begun anew when others get in between.
+///
+/// Somebody's change succeeds in every round, so with `w` workers that all change at once a
+/// worker needs `w` tries at worst; 64 that change in the same few microseconds are not seen.
+const TRIES: u32 = 64;
+
+/// The version of a value, to be given back when it is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cas(pub NonZeroU32);
+
+/// Why a value was not replaced or not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// Another worker replaced it in the meantime.
+    Mismatch,
+    /// The host failed.
+    Host,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mismatch => "the shared value was replaced in the meantime",
+            Self::Host => "the host failed to read or write a shared value",
+        })
+    }
+}
+
+impl core::error::Error for StoreError {}
+
+/// Values by key, shared by all workers of one Envoy. A key can't be removed again.
+pub trait SharedStore {
+    /// The value and its version; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Host`].
+    fn load(&mut self, key: &str) -> Result<Option<(Vec<u8>, Cas)>, StoreError>;
+
+    /// Replaces the value if its version is still `cas`. Without one it is replaced whatever is
+    /// there, which is only right for the first value of a key.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] when somebody else replaced it, [`StoreError::Host`].
+    fn compare_and_set(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        cas: Option<Cas>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Changes the value at `key` until nobody gets in between. `change` sees the old value, and gives
+/// the new one or `None` to leave it.
+///
+/// A first value is written and read again before it is changed, so that of two workers that both
+/// find none only the time between the two calls is lost, and not a change.
+///
+/// # Errors
+/// [`Fault::StoreContended`] after 64 tries, [`Fault::StoreFailed`].
+pub fn update<S: SharedStore + ?Sized, R>(
+    store: &mut S,
+    key: &str,
+    first: &[u8],
+    mut change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, R),
+) -> Result<R, Fault> {
+    for _ in 0..TRIES {
+        let Some((old, cas)) = store.load(key).map_err(|_| Fault::StoreFailed)? else {
+            store
+                .compare_and_set(key, first, None)
+                .map_err(|_| Fault::StoreFailed)?;
+            continue;
+        };
+        let (new, answer) = change(&old);
+        let Some(new) = new else {
+            return Ok(answer);
+        };
+        match store.compare_and_set(key, &new, Some(cas)) {
+            Ok(()) => return Ok(answer),
+            Err(StoreError::Mismatch) => {}
+            Err(StoreError::Host) => return Err(Fault::StoreFailed),
+        }
+    }
+    Err(Fault::StoreContended)
+}
+
+/// The [`PoolRecord`] of one rule in a store.
+#[derive(Debug)]
+pub struct SharedPool<'a, S: ?Sized> {
+    store: &'a mut S,
+    key: &'a str,
+    replaced: u32,
+}
+
+impl<'a, S: SharedStore + ?Sized> SharedPool<'a, S> {
+    /// The pool at `key`.
+    pub fn new(store: &'a mut S, key: &'a str) -> Self {
+        Self {
+            store,
+            key,
+            replaced: 0,
+        }
+    }
+
+    /// How many records of another version or origin were replaced.
+    pub fn replaced(&self) -> u32 {
+        self.replaced
+    }
+}
+
+impl<S: SharedStore + ?Sized> Pool for SharedPool<'_, S> {
+    fn update<R>(
+        &mut self,
+        mut change: impl FnMut(&mut PoolRecord) -> Change<R>,
+    ) -> Result<R, Fault> {
+        let mut first = Vec::new();
+        let mut foreign = false;
+        // Written only where there is nothing; cheap enough to have at hand.
+        PoolRecord::default().encode(&mut first);
+        let answer = update(self.store, self.key, &first, |bytes| {
+            let mut record = PoolRecord::decode(bytes).unwrap_or_else(|_| {
+                foreign = true;
+                PoolRecord::default()
+            });
+            let (write, answer) = match change(&mut record) {
+                Change::Keep(answer) => (foreign, answer),
+                Change::Write(answer) => (true, answer),
+            };
+            let new = write.then(|| {
+                let mut new = Vec::new();
+                record.encode(&mut new);
+                new
+            });
+            (new, answer)
+        });
+        self.replaced += u32::from(foreign && answer.is_ok());
+        answer
+    }
+}
+
+/// A store in memory, for tests and for replaying the past. Its clones share the values.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    values: Rc<RefCell<BTreeMap<String, (Vec<u8>, NonZeroU32)>>>,
+}
+
+impl SharedStore for MemoryStore {
+    fn load(&mut self, key: &str) -> Result<Option<(Vec<u8>, Cas)>, StoreError> {
+        let values = self.values.borrow();
+        Ok(values
+            .get(key)
+            .map(|(value, version)| (value.clone(), Cas(*version))))
+    }
+
+    fn compare_and_set(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        cas: Option<Cas>,
+    ) -> Result<(), StoreError> {
+        let mut values = self.values.borrow_mut();
+        let version = values.get(key).map(|(_, version)| *version);
+        match (cas, version) {
+            (Some(Cas(expected)), Some(actual)) if expected != actual => {
+                return Err(StoreError::Mismatch);
+            }
+            (Some(_), None) => return Err(StoreError::Mismatch),
+            _ => {}
+        }
+        let next = version.map_or(NonZeroU32::MIN, |version| {
+            version.checked_add(1).unwrap_or(NonZeroU32::MIN)
+        });
+        values.insert(key.into(), (value.to_vec(), next));
+        Ok(())
+    }
+}

@@ -65,14 +65,73 @@ impl Reason {
     }
 }
 
+/// What went wrong without anybody's fault; the `kind` label of the metrics.
+///
+/// Each of them lets arrivals pass rather than be lost: a guard that fails is no worse than none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Too many workers changed the shared record at once, more often than is tried.
+    StoreContended,
+    /// The host refused to read or to write the shared record.
+    StoreFailed,
+    /// The shared record was none of this version, and was begun anew.
+    RecordReplaced,
+    /// More workers than the shared record has rows for.
+    WorkersFull,
+    /// A worker stopped without giving its slots back; they were taken back.
+    WorkerReaped,
+    /// The host called in where it may not, or named a stream that is not known.
+    UnexpectedCallback,
+    /// The host refused to carry out a decision.
+    HostCallFailed,
+    /// More refusals in a database's protocol at once than are kept; the rest were closed.
+    RefusalsFull,
+}
+
+impl Fault {
+    /// Every fault, in the order of [`index`](Self::index).
+    pub const ALL: [Self; 8] = [
+        Self::StoreContended,
+        Self::StoreFailed,
+        Self::RecordReplaced,
+        Self::WorkersFull,
+        Self::WorkerReaped,
+        Self::UnexpectedCallback,
+        Self::HostCallFailed,
+        Self::RefusalsFull,
+    ];
+
+    /// The value of the `kind` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::StoreContended => "store_contended",
+            Self::StoreFailed => "store_failed",
+            Self::RecordReplaced => "record_replaced",
+            Self::WorkersFull => "workers_full",
+            Self::WorkerReaped => "worker_reaped",
+            Self::UnexpectedCallback => "unexpected_callback",
+            Self::HostCallFailed => "host_call_failed",
+            Self::RefusalsFull => "refusals_full",
+        }
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_stands_at_its_index() {
+    fn every_label_stands_at_its_index() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason.index(), index);
+        }
+        for (index, fault) in Fault::ALL.into_iter().enumerate() {
+            assert_eq!(fault.index(), index);
         }
     }
 }

@@ -15,14 +15,18 @@
 
 mod decision;
 mod gate;
-
+mod record;
+mod tally;
 mod time;
+mod waiting;
+mod window;
 
-
-
-pub use decision::{Decision, Mode, Reason};
-pub use gate::{Hold, Limits, Order};
-
+pub use decision::{Decision, Fault, Mode, Reason};
+pub use gate::{Arrival, Change, Gate, Hold, Limits, Order, Outcome, Place, Pool, RATE_SPAN};
+pub use record::{
+    DEAD_AFTER, DecodeError, MAX_WORKERS, PoolRecord, Row, TableFull, Totals, WorkerId,
+};
+pub use tally::Tally;
 pub use time::Timestamp;
-
-
+pub use waiting::{StreamId, Waiting};
+pub use window::Window;

@@ -1,0 +1,395 @@
+//! The record that the workers of one Envoy share about one rule.
+
+use alloc::vec::Vec;
+use core::{fmt, num::NonZeroU32, time::Duration};
+
+use super::{time::Timestamp, window::Window};
+
+/// At most this many workers have a row at once.
+pub const MAX_WORKERS: usize = 256;
+
+/// A worker whose row has not changed its beat for this long is gone.
+pub const DEAD_AFTER: Duration = Duration::from_secs(2);
+
+/// The trailing second of `limits.arrivals_per_s`, in 20 buckets of 50 ms and the running one.
+const ARRIVALS_SPAN: Duration = Duration::from_secs(1);
+const ARRIVALS_BUCKETS: usize = 21;
+pub(crate) type ArrivalsWindow = Window<ARRIVALS_BUCKETS>;
+
+const MAGIC: [u8; 4] = *b"TGP\x01";
+const HEADER: usize = MAGIC.len() + 4 + 8 + 4 * ARRIVALS_BUCKETS;
+const ROW: usize = 8 + 6 * 4;
+
+/// Names a worker: one virtual machine of the plugin on one thread.
+///
+/// Drawn from a shared sequence, so no two workers of one Envoy process have the same one, and a
+/// machine that was started anew is another worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerId(pub NonZeroU32);
+
+/// What one worker has open, as that worker said last.
+///
+/// Absolute numbers and not differences: a row that got lost is whole again with its worker's
+/// next beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Whose row it is.
+    pub worker: WorkerId,
+    /// When its worker wrote it, in ms since the epoch.
+    pub beat_ms: u64,
+    /// Admitted and not closed yet; each has a slot of `limits.inflight`.
+    pub open: u32,
+    /// Open without a slot: what shadow mode let pass and enforce would not have.
+    pub ghosts: u32,
+    /// Of all those, the ones that the upstream has not answered yet.
+    pub connecting: u32,
+    /// Held.
+    pub waiting: u32,
+    /// Arrivals of the trailing [`RATE_SPAN`](super::gate::RATE_SPAN), admitted or not.
+    pub arrived: u32,
+}
+
+impl Row {
+    /// Whether there is nothing in it that anybody else must know.
+    const fn is_idle(&self) -> bool {
+        self.open == 0
+            && self.ghosts == 0
+            && self.connecting == 0
+            && self.waiting == 0
+            && self.arrived == 0
+    }
+}
+
+/// Sums over workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sum of [`Row::open`].
+    pub open: u64,
+    /// Sum of [`Row::ghosts`].
+    pub ghosts: u64,
+    /// Sum of [`Row::connecting`].
+    pub connecting: u64,
+    /// Sum of [`Row::waiting`].
+    pub waiting: u64,
+    /// Sum of [`Row::arrived`].
+    pub arrived: u64,
+}
+
+impl Totals {
+    fn add(&mut self, row: &Row) {
+        self.open += u64::from(row.open);
+        self.ghosts += u64::from(row.ghosts);
+        self.connecting += u64::from(row.connecting);
+        self.waiting += u64::from(row.waiting);
+        self.arrived += u64::from(row.arrived);
+    }
+
+    /// Whether everything is zero.
+    pub fn is_idle(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// No row is left for one more worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableFull;
+
+/// Why bytes are not a record of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// They do not begin as a record of this version does.
+    Foreign,
+    /// They are not as long as they say.
+    Length,
+    /// A row belongs to nobody, or to a worker that has one already.
+    Row,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Foreign => "not a pool record of this version",
+            Self::Length => "a pool record of the wrong length",
+            Self::Row => "a pool record with a row of nobody or two of one worker",
+        })
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+/// What the workers share about one rule: who has how much open, and the arrivals that were
+/// admitted in the trailing second.
+///
+/// As bytes: magic and version, number of rows, the window, the rows; little-endian, at most
+/// 8.3 KiB. Any bytes decode to a record or to an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolRecord {
+    rows: Vec<Row>,
+    /// Admitted arrivals, kept for rules that limit them.
+    pub arrivals: ArrivalsWindow,
+}
+
+impl Default for PoolRecord {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            arrivals: Window::new(ARRIVALS_SPAN),
+        }
+    }
+}
+
+impl PoolRecord {
+    /// Everything that other workers than `me` have.
+    pub fn others(&self, me: WorkerId) -> Totals {
+        let mut totals = Totals::default();
+        self.rows
+            .iter()
+            .filter(|row| row.worker != me)
+            .for_each(|row| totals.add(row));
+        totals
+    }
+
+    /// Everything that all workers have.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.rows.iter().for_each(|row| totals.add(row));
+        totals
+    }
+
+    /// The rows, in no particular order.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Writes a worker's row; an idle one needs none.
+    ///
+    /// # Errors
+    /// [`TableFull`] when [`MAX_WORKERS`] other workers have a row; nothing is changed then.
+    pub fn set_row(&mut self, row: Row) -> Result<(), TableFull> {
+        if row.is_idle() {
+            self.rows.retain(|old| old.worker != row.worker);
+        } else if let Some(old) = self.rows.iter_mut().find(|old| old.worker == row.worker) {
+            *old = row;
+        } else if self.rows.len() >= MAX_WORKERS {
+            return Err(TableFull);
+        } else {
+            self.rows.push(row);
+        }
+        Ok(())
+    }
+
+    /// Drops the rows of workers that are gone; how many there were.
+    ///
+    /// Only for a worker that knows its own clock to have been steady for [`DEAD_AFTER`]:
+    /// otherwise a clock that steps would bury the living.
+    pub fn reap(&mut self, me: WorkerId, now: Timestamp) -> u32 {
+        let before = self.rows.len();
+        let limit = DEAD_AFTER.as_millis() as u64;
+        self.rows.retain(|row| {
+            row.worker == me || row.beat_ms.abs_diff(now.as_millis()) <= limit
+        });
+        (before - self.rows.len()) as u32
+    }
+
+    /// Appends the record's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(HEADER + ROW * self.rows.len());
+        out.extend_from_slice(&MAGIC);
+        // At most MAX_WORKERS rows exist, in memory and in bytes.
+        out.extend_from_slice(&(self.rows.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.arrivals.head().to_le_bytes());
+        for bucket in self.arrivals.buckets() {
+            out.extend_from_slice(&bucket.to_le_bytes());
+        }
+        for row in &self.rows {
+            out.extend_from_slice(&row.worker.0.get().to_le_bytes());
+            out.extend_from_slice(&row.beat_ms.to_le_bytes());
+            for number in [
+                row.open,
+                row.ghosts,
+                row.connecting,
+                row.waiting,
+                row.arrived,
+            ] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// Whatever [`encode`](Self::encode) of this version has not written.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut rest = Reader(bytes);
+        if rest.take::<4>() != Some(MAGIC) {
+            return Err(DecodeError::Foreign);
+        }
+        let count = rest.u32().ok_or(DecodeError::Length)? as usize;
+        if count > MAX_WORKERS || bytes.len() != HEADER + ROW * count {
+            return Err(DecodeError::Length);
+        }
+        let head = rest.u64().ok_or(DecodeError::Length)?;
+        let mut buckets = [0; ARRIVALS_BUCKETS];
+        for bucket in &mut buckets {
+            *bucket = rest.u32().ok_or(DecodeError::Length)?;
+        }
+        let mut rows = Vec::<Row>::with_capacity(count);
+        for _ in 0..count {
+            let row = rest.row().ok_or(DecodeError::Row)?;
+            if rows.iter().any(|other| other.worker == row.worker) {
+                return Err(DecodeError::Row);
+            }
+            rows.push(row);
+        }
+        Ok(Self {
+            rows,
+            arrivals: Window::from_parts(ARRIVALS_SPAN, head, buckets),
+        })
+    }
+}
+
+/// Takes little-endian numbers from the front of bytes.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn row(&mut self) -> Option<Row> {
+        Some(Row {
+            worker: WorkerId(NonZeroU32::new(self.u32()?)?),
+            beat_ms: self.u64()?,
+            open: self.u32()?,
+            ghosts: self.u32()?,
+            connecting: self.u32()?,
+            waiting: self.u32()?,
+            arrived: self.u32()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn worker(id: u32) -> WorkerId {
+        WorkerId(NonZeroU32::new(id).expect("not zero"))
+    }
+
+    fn row(id: u32, open: u32) -> Row {
+        Row {
+            worker: worker(id),
+            beat_ms: 1_000,
+            open,
+            ghosts: 0,
+            connecting: 0,
+            waiting: 0,
+            arrived: 0,
+        }
+    }
+
+    fn bytes(record: &PoolRecord) -> Vec<u8> {
+        let mut out = Vec::new();
+        record.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn an_idle_row_takes_no_place() {
+        let mut record = PoolRecord::default();
+        record.set_row(row(1, 0)).expect("room");
+        assert!(record.rows().is_empty());
+        record.set_row(row(1, 3)).expect("room");
+        record.set_row(row(1, 0)).expect("room");
+        assert!(record.rows().is_empty());
+    }
+
+    #[test]
+    fn one_worker_too_many_is_refused_and_changes_nothing() {
+        let mut record = PoolRecord::default();
+        for id in 1..=MAX_WORKERS as u32 {
+            record.set_row(row(id, 1)).expect("room");
+        }
+        let before = record.clone();
+        assert_eq!(record.set_row(row(999, 1)), Err(TableFull));
+        assert_eq!(record, before);
+        record.set_row(row(1, 2)).expect("a row of its own");
+        assert_eq!(record.totals().open, MAX_WORKERS as u64 + 1);
+        assert_eq!(PoolRecord::decode(&bytes(&record)), Ok(record));
+    }
+
+    #[test]
+    fn the_dead_are_reaped_and_the_living_are_not() {
+        let mut record = PoolRecord::default();
+        for (id, beat_ms) in [(1, 0), (2, 5_000), (3, 2_999), (4, 9_000), (5, 3_000)] {
+            let row = Row {
+                beat_ms,
+                ..row(id, 1)
+            };
+            record.set_row(row).expect("room");
+        }
+        // Worker 3 is too old, 4 lives in a future that a clock stepped back from.
+        assert_eq!(record.reap(worker(1), Timestamp::from_millis(5_000)), 2);
+        let left: Vec<_> = record.rows().iter().map(|row| row.worker.0.get()).collect();
+        assert_eq!(left, [1, 2, 5]);
+    }
+
+    #[test]
+    fn a_foreign_or_cut_record_is_refused() {
+        let mut record = PoolRecord::default();
+        record.set_row(row(1, 1)).expect("room");
+        let good = bytes(&record);
+        assert_eq!(PoolRecord::decode(b""), Err(DecodeError::Foreign));
+        assert_eq!(PoolRecord::decode(b"TGP\x02"), Err(DecodeError::Foreign));
+        for length in MAGIC.len()..good.len() {
+            let cut = good.get(..length).expect("shorter");
+            assert_eq!(PoolRecord::decode(cut), Err(DecodeError::Length));
+        }
+        let mut twice = record.clone();
+        twice.rows.push(row(1, 9));
+        assert_eq!(PoolRecord::decode(&bytes(&twice)), Err(DecodeError::Row));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = PoolRecord::decode(&bytes);
+            let mut ours = MAGIC.to_vec();
+            ours.extend(bytes);
+            let _ = PoolRecord::decode(&ours);
+        }
+
+        #[test]
+        fn a_record_survives_its_bytes(
+            rows in prop::collection::btree_map(1_u32..9, any::<[u32; 6]>(), 0..8),
+            arrivals in prop::collection::vec((any::<u64>(), any::<u32>()), 0..9),
+        ) {
+            let mut record = PoolRecord::default();
+            for (id, [beat, open, ghosts, connecting, waiting, arrived]) in rows {
+                record.set_row(Row {
+                    worker: worker(id),
+                    beat_ms: u64::from(beat),
+                    open, ghosts, connecting, waiting, arrived,
+                }).expect("room");
+            }
+            for (at, events) in arrivals {
+                record.arrivals.add(Timestamp::from_nanos(at), events);
+            }
+            prop_assert_eq!(PoolRecord::decode(&bytes(&record)), Ok(record));
+        }
+    }
+}
