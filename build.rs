@@ -41,8 +41,6 @@ fn from_git() -> Option<String> {
 fn well_formed(text: &str) -> Option<String> {
     let text = text.trim();
     let fits = (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     fits.then(|| text.to_owned())
 }

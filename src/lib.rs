@@ -9,6 +9,7 @@
 //! | [`config`] | what the operator wrote, parsed and then checked into a policy | `engine` |
 //! | [`protocol`] | the few PostgreSQL and MySQL messages, bytes in and values out | nothing |
 //! | [`store`] | the shared records and the loop that updates them | `engine` |
+//! | [`event`] | the log lines that programs read | `engine` |
 //! | `plugin` | the shell around all that inside Envoy, on wasm32 alone | all of the above |
 //!
 //! The one rule: nothing uses `plugin`, and the engine knows nothing of its host. Host calls exist
@@ -20,6 +21,7 @@ extern crate alloc;
 
 pub mod config;
 pub mod engine;
+pub mod event;
 pub mod protocol;
 pub mod store;
 

@@ -1,4 +1,8 @@
-//! What is decided about an arrival, as values.
+//! What is asked and what is decided about an arrival, as values.
+
+use core::{num::NonZeroU32, time::Duration};
+
+use super::waiting::StreamId;
 
 /// Whether a rule acts, only counts, or is switched off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +16,69 @@ pub enum Mode {
     Enforce,
 }
 
+impl Mode {
+    /// As the configuration and the events write it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Shadow => "shadow",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+/// The configured ceilings of a rule. What is `None` has no ceiling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Open at once, over all workers.
+    pub inflight: Option<NonZeroU32>,
+    /// Admitted in any trailing second, over all workers.
+    pub arrivals_per_s: Option<NonZeroU32>,
+    /// TCP: admitted and not yet answered by the upstream, over all workers.
+    pub connecting: Option<NonZeroU32>,
+}
+
+impl Limits {
+    /// Whether there is no ceiling at all.
+    pub const fn is_none(&self) -> bool {
+        self.inflight.is_none() && self.arrivals_per_s.is_none() && self.connecting.is_none()
+    }
+}
+
+/// How arrivals over a limit wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Nobody waits longer than this.
+    pub max_wait: Duration,
+    /// At most this many wait at once in one worker.
+    pub max_waiting: NonZeroU32,
+    /// Who is served first.
+    pub order: Order,
+}
+
+/// Who is served first of those that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The newest: after an overload the oldest have given up already.
+    #[default]
+    NewestFirst,
+    /// The oldest: fair, but a wait near the clients' time-out keeps an overload alive.
+    OldestFirst,
+}
+
+/// A connection or request that begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// How the host names it.
+    pub id: StreamId,
+    /// What it must fit under.
+    pub limits: Limits,
+    /// How it waits when it doesn't; `None`: it is refused at once.
+    pub hold: Option<Hold>,
+    /// It goes on whatever is decided; only what enforce would have done is counted.
+    pub shadow: bool,
+}
+
 /// What happens to an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -21,6 +88,39 @@ pub enum Decision {
     Hold,
     /// It is refused.
     Reject(Reason),
+}
+
+/// Where a stream stands in the gate's books. The shell keeps it and gives it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "a slot that is not given back is lost"]
+pub enum Place {
+    /// Refused, or never counted.
+    #[default]
+    Nowhere,
+    /// Held.
+    Waiting,
+    /// Admitted: has a slot.
+    Open {
+        /// The upstream has not answered yet, and the rule limits how many of those there are.
+        connecting: bool,
+    },
+    /// Shadow: open, though enforce would not have admitted it; has no slot.
+    Ghost,
+}
+
+/// What became of one that waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which one.
+    pub id: StreamId,
+    /// [`Decision::Admit`] or [`Decision::Reject`].
+    pub decision: Decision,
+    /// Where it stands now.
+    pub place: Place,
+    /// How long it waited.
+    pub waited: Duration,
+    /// It went on long ago; nothing is to be done.
+    pub shadow: bool,
 }
 
 /// Why an arrival was refused; the `reason` label of the metrics.

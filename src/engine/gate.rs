@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::{num::NonZeroU32, time::Duration};
 
 use super::{
-    decision::{Decision, Fault, Reason},
-    record::{PoolRecord, Row, TableFull, Totals, WorkerId},
+    decision::{Arrival, Decision, Fault, Order, Outcome, Place, Reason},
+    record::{Change, DEAD_AFTER, Pool, PoolRecord, Row, TableFull, Totals, WorkerId},
     tally::Tally,
     time::Timestamp,
     waiting::{StreamId, Waiter, Waiting},
@@ -25,113 +25,6 @@ const STEADY_GAP: Duration = Duration::from_secs(1);
 
 /// At most this many are served in one tick, so that a tick stays short.
 const BATCH: usize = 256;
-
-/// The configured ceilings of a rule. What is `None` has no ceiling.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Open at once, over all workers.
-    pub inflight: Option<NonZeroU32>,
-    /// Admitted in any trailing second, over all workers.
-    pub arrivals_per_s: Option<NonZeroU32>,
-    /// TCP: admitted and not yet answered by the upstream, over all workers.
-    pub connecting: Option<NonZeroU32>,
-}
-
-impl Limits {
-    /// Whether there is no ceiling at all.
-    pub const fn is_none(&self) -> bool {
-        self.inflight.is_none() && self.arrivals_per_s.is_none() && self.connecting.is_none()
-    }
-}
-
-/// How arrivals over a limit wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// Nobody waits longer than this.
-    pub max_wait: Duration,
-    /// At most this many wait at once in one worker.
-    pub max_waiting: NonZeroU32,
-    /// Who is served first.
-    pub order: Order,
-}
-
-/// Who is served first of those that wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// The newest: after an overload the oldest have given up already.
-    #[default]
-    NewestFirst,
-    /// The oldest: fair, but a wait near the clients' time-out keeps an overload alive.
-    OldestFirst,
-}
-
-/// A connection or request that begins.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// How the host names it.
-    pub id: StreamId,
-    /// What it must fit under.
-    pub limits: Limits,
-    /// How it waits when it doesn't; `None`: it is refused at once.
-    pub hold: Option<Hold>,
-    /// It goes on whatever is decided; only what enforce would have done is counted.
-    pub shadow: bool,
-}
-
-/// Where a stream stands in the gate's books. The shell keeps it and gives it back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "a slot that is not given back is lost"]
-pub enum Place {
-    /// Refused, or never counted.
-    #[default]
-    Nowhere,
-    /// Held.
-    Waiting,
-    /// Admitted: has a slot.
-    Open {
-        /// The upstream has not answered yet, and the rule limits how many of those there are.
-        connecting: bool,
-    },
-    /// Shadow: open, though enforce would not have admitted it; has no slot.
-    Ghost,
-}
-
-/// What became of one that waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Which one.
-    pub id: StreamId,
-    /// [`Decision::Admit`] or [`Decision::Reject`].
-    pub decision: Decision,
-    /// Where it stands now.
-    pub place: Place,
-    /// How long it waited.
-    pub waited: Duration,
-    /// It went on long ago; nothing is to be done.
-    pub shadow: bool,
-}
-
-/// Whether a change of the shared record is to be written.
-#[derive(Clone, Copy, Debug)]
-pub enum Change<R> {
-    /// Nothing was changed.
-    Keep(R),
-    /// Write it, if nobody else has in the meantime.
-    Write(R),
-}
-
-/// The record that the workers share, wherever it is kept.
-pub trait Pool {
-    /// Reads the record, lets `change` change it, and writes it back as a whole. When another
-    /// worker got in between, all that begins anew, a bounded number of times.
-    ///
-    /// # Errors
-    /// The [`Fault`] that kept it from being read or written.
-    fn update<R>(
-        &mut self,
-        change: impl FnMut(&mut PoolRecord) -> Change<R>,
-    ) -> Result<R, Fault>;
-}
 
 /// What this worker has open.
 #[derive(Clone, Copy, Debug, Default)]
@@ -511,9 +404,9 @@ impl Gate {
         };
         let since = now.since(self.last_beat);
         // Well before the others take this worker for dead.
-        let stale = self
-            .told
-            .is_some_and(|old| old.beat_ms.abs_diff(row.beat_ms) >= IDLE_BEAT.as_millis() as u64 / 2);
+        let stale = self.told.is_some_and(|old| {
+            old.beat_ms.abs_diff(row.beat_ms) >= IDLE_BEAT.as_millis() as u64 / 2
+        });
         let due = since >= BEAT && (news || self.told.is_some() || !self.seen.is_idle());
         let gives_back = self
             .told
@@ -522,7 +415,7 @@ impl Gate {
         if !(due || urgent || since >= IDLE_BEAT) {
             return;
         }
-        let steady = now.since(self.steady_since) >= super::record::DEAD_AFTER;
+        let steady = now.since(self.steady_since) >= DEAD_AFTER;
         let me = self.me;
         let answer = pool.update(|record| {
             let reaped = if steady { record.reap(me, now) } else { 0 };

@@ -21,10 +21,11 @@ mod time;
 mod waiting;
 mod window;
 
-pub use decision::{Decision, Fault, Mode, Reason};
-pub use gate::{Arrival, Change, Gate, Hold, Limits, Order, Outcome, Place, Pool, RATE_SPAN};
+pub use decision::{Arrival, Decision, Fault, Hold, Limits, Mode, Order, Outcome, Place, Reason};
+pub use gate::{Gate, RATE_SPAN};
 pub use record::{
-    DEAD_AFTER, DecodeError, MAX_WORKERS, PoolRecord, Row, TableFull, Totals, WorkerId,
+    Change, DEAD_AFTER, DecodeError, MAX_WORKERS, Pool, PoolRecord, Row, TableFull, Totals,
+    WorkerId,
 };
 pub use tally::Tally;
 pub use time::Timestamp;

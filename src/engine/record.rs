@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::{fmt, num::NonZeroU32, time::Duration};
 
-use super::{time::Timestamp, window::Window};
+use super::{decision::Fault, time::Timestamp, window::Window};
 
 /// At most this many workers have a row at once.
 pub const MAX_WORKERS: usize = 256;
@@ -185,9 +185,8 @@ impl PoolRecord {
     pub fn reap(&mut self, me: WorkerId, now: Timestamp) -> u32 {
         let before = self.rows.len();
         let limit = DEAD_AFTER.as_millis() as u64;
-        self.rows.retain(|row| {
-            row.worker == me || row.beat_ms.abs_diff(now.as_millis()) <= limit
-        });
+        self.rows
+            .retain(|row| row.worker == me || row.beat_ms.abs_diff(now.as_millis()) <= limit);
         (before - self.rows.len()) as u32
     }
 
@@ -247,6 +246,25 @@ impl PoolRecord {
             arrivals: Window::from_parts(ARRIVALS_SPAN, head, buckets),
         })
     }
+}
+
+/// Whether a change of the shared record is to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<R> {
+    /// Nothing was changed.
+    Keep(R),
+    /// Write it, if nobody else has in the meantime.
+    Write(R),
+}
+
+/// The record that the workers share, wherever it is kept.
+pub trait Pool {
+    /// Reads the record, lets `change` change it, and writes it back as a whole. When another
+    /// worker got in between, all that begins anew, a bounded number of times.
+    ///
+    /// # Errors
+    /// The [`Fault`] that kept it from being read or written.
+    fn update<R>(&mut self, change: impl FnMut(&mut PoolRecord) -> Change<R>) -> Result<R, Fault>;
 }
 
 /// Takes little-endian numbers from the front of bytes.

@@ -63,7 +63,9 @@ mod tests {
     #[test]
     fn the_end_of_the_range_saturates() {
         assert_eq!(
-            Timestamp::from_nanos(u64::MAX).after(Duration::MAX).as_nanos(),
+            Timestamp::from_nanos(u64::MAX)
+                .after(Duration::MAX)
+                .as_nanos(),
             u64::MAX
         );
         assert_eq!(Timestamp::from_millis(u64::MAX).as_nanos(), u64::MAX);

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::{
-    gate::{Limits, Order},
+    decision::{Limits, Order},
     time::Timestamp,
 };
 
@@ -150,11 +150,14 @@ mod tests {
 
     #[test]
     fn the_newest_or_the_oldest_is_served_first() {
-        for (order, expected) in [(Order::NewestFirst, [3, 2, 1]), (Order::OldestFirst, [1, 2, 3])]
-        {
+        for (order, expected) in [
+            (Order::NewestFirst, [3, 2, 1]),
+            (Order::OldestFirst, [1, 2, 3]),
+        ] {
             let mut waiting = filled(order);
             let planned: Vec<_> = waiting.in_order().map(|w| w.id.0).collect();
-            let served: Vec<_> = core::iter::from_fn(|| waiting.pop_next().map(|w| w.id.0)).collect();
+            let served: Vec<_> =
+                core::iter::from_fn(|| waiting.pop_next().map(|w| w.id.0)).collect();
             assert_eq!(planned, expected);
             assert_eq!(served, expected);
         }

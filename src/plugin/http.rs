@@ -1,0 +1,71 @@
+//! Requests: held by pausing them, refused by a response.
+
+use super::{
+    host::{self, LocalResponse, Paused},
+    matching::Kind,
+    vm::{self, Guarded, Verdict},
+};
+use crate::{
+    engine::{Fault, Reason},
+    protocol::http,
+};
+
+/// Whether the host goes on with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Action {
+    Continue = 0,
+    Pause = 1,
+}
+
+/// A request's headers have come.
+pub fn on_request_headers(id: u32) -> Action {
+    match vm::with(|vm| vm.on_arrival(id, Kind::Http)) {
+        None | Some(Verdict::Pass) => Action::Continue,
+        Some(Verdict::Hold) => Action::Pause,
+        Some(Verdict::Refuse(reason, guarded)) => {
+            refuse(id, reason, &guarded);
+            Action::Pause
+        }
+    }
+}
+
+/// Lets a held request go on. The effective context is the request's.
+pub fn resume(id: u32) {
+    if host::resume(Paused::Request).is_err() {
+        vm::with(|vm| vm.fault(id, Fault::HostCallFailed));
+    }
+}
+
+/// Refuses a request with the reason, and when to come back. The effective context is the
+/// request's.
+pub fn refuse(id: u32, reason: Reason, guarded: &Guarded) {
+    let Some(guard) = guarded.guard() else { return };
+    let reject = &guard.rule.reject;
+    let grpc = host::request_header("content-type").is_some_and(|value| http::is_grpc(&value));
+    let random = vm::with(vm::Vm::random).unwrap_or_default();
+    let headers = http::refusal(reason.label(), reject.retry_after, grpc, random);
+    let answered = host::send_local_response(&LocalResponse {
+        status: reject.http_status,
+        details: details(reason),
+        headers: &headers,
+        body: &reject.body,
+        grpc_status: grpc.then(|| http::grpc_status(reject.http_status)),
+    });
+    if answered.is_err() {
+        // It would wait until Envoy's own time-outs: let it go on instead.
+        vm::with(|vm| vm.fault(id, Fault::HostCallFailed));
+        let _ = host::resume(Paused::Request);
+    }
+}
+
+/// The refusal in `%RESPONSE_CODE_DETAILS%`.
+const fn details(reason: Reason) -> &'static str {
+    match reason {
+        Reason::InflightLimit => "tidegate_inflight_limit",
+        Reason::ArrivalLimit => "tidegate_arrival_limit",
+        Reason::ConnectingLimit => "tidegate_connecting_limit",
+        Reason::HoldFull => "tidegate_hold_full",
+        Reason::HoldTimeout => "tidegate_hold_timeout",
+    }
+}

@@ -1,0 +1,109 @@
+//! The metrics of one rule, as Envoy knows them.
+//!
+//! A label is written into the name, in the form of Istio's `extraStatTags`; the bootstrap's
+//! `stats_tags` take it out again. Only names from the configuration and from this program get in.
+
+use alloc::{format, string::String};
+
+use super::host::{Metric, MetricKind};
+use crate::{
+    build_info,
+    engine::{Fault, Reason, Tally, Totals},
+};
+
+/// `label=.=value;.;` before the name of the metric, for each label.
+fn named(labels: &[(&str, &str)], metric: &str) -> String {
+    let mut name = String::with_capacity(96);
+    for (label, value) in labels {
+        name += &format!("{label}=.={value};.;");
+    }
+    name + metric
+}
+
+/// All metrics of a rule. The counters stand at zero from the start, so that a rate over them
+/// sees the first event.
+#[derive(Debug)]
+pub struct Metrics {
+    arrivals: Metric,
+    admitted: Metric,
+    held: Metric,
+    rejected: [Metric; Reason::ALL.len()],
+    shadow_rejected: [Metric; Reason::ALL.len()],
+    faults: [Metric; Fault::ALL.len()],
+    inflight: Metric,
+    waiting: Metric,
+    arrival_rate: Metric,
+    inflight_limit: Metric,
+    hold_ms: Metric,
+}
+
+impl Metrics {
+    /// Defines the metrics of a rule.
+    pub fn define(rule: &str) -> Self {
+        use MetricKind::{Counter, Gauge, Histogram};
+        let plain = |kind, metric: &str| Metric::define(kind, &named(&[("rule", rule)], metric));
+        let labelled = |metric: &str, label: &str, value: &str| {
+            Metric::define(Counter, &named(&[("rule", rule), (label, value)], metric))
+        };
+        Self {
+            arrivals: plain(Counter, "tidegate_arrivals_total"),
+            admitted: plain(Counter, "tidegate_admitted_total"),
+            held: plain(Counter, "tidegate_held_total"),
+            rejected: Reason::ALL
+                .map(|reason| labelled("tidegate_rejected_total", "reason", reason.label())),
+            shadow_rejected: Reason::ALL
+                .map(|reason| labelled("tidegate_shadow_rejected_total", "reason", reason.label())),
+            faults: Fault::ALL
+                .map(|fault| labelled("tidegate_faults_total", "kind", fault.label())),
+            inflight: plain(Gauge, "tidegate_inflight"),
+            waiting: plain(Gauge, "tidegate_waiting"),
+            arrival_rate: plain(Gauge, "tidegate_arrival_rate_per_s"),
+            inflight_limit: plain(Gauge, "tidegate_inflight_limit"),
+            hold_ms: plain(Histogram, "tidegate_hold_ms"),
+        }
+    }
+
+    /// Adds what happened.
+    pub fn count(&self, tally: &Tally) {
+        self.arrivals.add(tally.arrivals);
+        self.admitted.add(tally.admitted);
+        self.held.add(tally.held);
+        let labelled = [
+            (&self.rejected[..], &tally.rejected[..]),
+            (&self.shadow_rejected[..], &tally.shadow_rejected[..]),
+            (&self.faults[..], &tally.faults[..]),
+        ];
+        for (metrics, counts) in labelled {
+            for (metric, count) in metrics.iter().zip(counts) {
+                metric.add(*count);
+            }
+        }
+    }
+
+    /// Shows what all workers have. The gauges are one value for all of them, so a worker that
+    /// died leaves nothing behind.
+    pub fn show(&self, totals: &Totals, rate_per_s: u64) {
+        self.inflight.record(totals.open + totals.ghosts);
+        self.waiting.record(totals.waiting);
+        self.arrival_rate.record(rate_per_s);
+    }
+
+    /// Shows the limit in force; 0 is none.
+    pub fn show_limit(&self, inflight: u32) {
+        self.inflight_limit.record(u64::from(inflight));
+    }
+
+    /// One waited this long.
+    pub fn waited(&self, millis: u64) {
+        self.hold_ms.record(millis);
+    }
+}
+
+/// Shows which build this is.
+pub fn show_build() {
+    let labels = [
+        ("version", build_info::VERSION),
+        ("commit", build_info::COMMIT),
+    ];
+    Metric::define(MetricKind::Gauge, &named(&labels, "tidegate_build_info")).record(1);
+}

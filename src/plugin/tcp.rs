@@ -1,0 +1,267 @@
+//! Connections: held by pausing them, refused by a close or in the database's own protocol.
+
+use super::{
+    host::{self, Paused},
+    http::Action,
+    matching::Kind,
+    vm::{self, Guarded, Verdict},
+};
+use crate::{config::TcpReject, engine::Fault};
+
+#[cfg(feature = "inspect")]
+pub use inspect::{Refusal, Refusals, on_downstream_data, on_upstream_data};
+
+/// A connection was accepted.
+pub fn on_new_connection(id: u32) -> Action {
+    match vm::with(|vm| vm.on_arrival(id, Kind::Tcp)) {
+        None | Some(Verdict::Pass) => Action::Continue,
+        Some(Verdict::Hold) => Action::Pause,
+        Some(Verdict::Refuse(_, guarded)) => refuse(id, &guarded),
+    }
+}
+
+/// Lets a held connection go on. The effective context is the connection's.
+pub fn resume(id: u32) {
+    if host::resume(Paused::Downstream).is_err() {
+        vm::with(|vm| vm.fault(id, Fault::HostCallFailed));
+    }
+}
+
+/// Refuses a connection that was held. The effective context is the connection's.
+pub fn refuse_held(id: u32, guarded: &Guarded) {
+    if refuse(id, guarded) == Action::Continue {
+        resume(id);
+    }
+}
+
+/// Refuses a connection; it must go on when its refusal is given by another cluster.
+fn refuse(id: u32, guarded: &Guarded) -> Action {
+    let Some(guard) = guarded.guard() else {
+        return Action::Continue;
+    };
+    match &guard.rule.reject.tcp {
+        #[cfg(feature = "inspect")]
+        TcpReject::Protocol { cluster } if inspect::refuse(id, guard.rule.protocol, cluster) => {
+            Action::Continue
+        }
+        _ => {
+            close(id);
+            Action::Pause
+        }
+    }
+}
+
+/// Closes a connection. The effective context is the connection's.
+pub fn close(id: u32) {
+    if host::close_downstream().is_err() {
+        vm::with(|vm| vm.fault(id, Fault::HostCallFailed));
+    }
+}
+
+/// The refusals that a database's client understands.
+///
+/// The connection is led to a cluster that echoes, so that what the client would send to the
+/// database comes back to it. On the way there its messages are replaced by the answers to them
+/// (PostgreSQL), or what comes back is (MySQL, where the server speaks first, and the echoed line
+/// of the PROXY protocol is what there is to replace).
+#[cfg(feature = "inspect")]
+mod inspect {
+    use alloc::{collections::VecDeque, vec::Vec};
+    use core::time::Duration;
+
+    use super::{Action, host, vm};
+    use crate::{
+        config::Protocol,
+        engine::{Fault, Place, StreamId, Timestamp},
+        plugin::host::Buffer,
+        protocol::{mysql, postgres},
+    };
+
+    /// At most this many are being refused at once; the rest are closed.
+    const MAX_REFUSALS: usize = 4096;
+    /// So long is an answered client given to read its refusal and to leave.
+    const LINGER: Duration = Duration::from_millis(500);
+    /// So long is a client given to say something that can be answered.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    const MESSAGE: &str = "too many connections: tidegate is at the limit of this database";
+    const HINT: &str = "Try again in a few seconds.";
+
+    /// A connection that is being refused in its own protocol.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Refusal {
+        protocol: Protocol,
+        answered: bool,
+    }
+
+    /// The connections that are being refused, in the order of the time when they are closed.
+    #[derive(Debug, Default)]
+    pub struct Refusals {
+        waiting: VecDeque<(Timestamp, StreamId)>,
+        answered: VecDeque<(Timestamp, StreamId)>,
+    }
+
+    impl Refusals {
+        fn begin(&mut self, id: StreamId, now: Timestamp) -> bool {
+            if self.waiting.len() + self.answered.len() >= MAX_REFUSALS {
+                return false;
+            }
+            self.waiting.push_back((now.after(PATIENCE), id));
+            true
+        }
+
+        fn answered(&mut self, id: StreamId, now: Timestamp) {
+            self.forget(id);
+            self.answered.push_back((now.after(LINGER), id));
+        }
+
+        fn close_next(&mut self, id: StreamId) {
+            self.forget(id);
+            self.answered.push_front((Timestamp::ZERO, id));
+        }
+
+        /// It is gone.
+        pub fn forget(&mut self, id: StreamId) {
+            for queue in [&mut self.answered, &mut self.waiting] {
+                if let Some(index) = queue.iter().position(|(_, known)| *known == id) {
+                    queue.remove(index);
+                    return;
+                }
+            }
+        }
+
+        /// Takes out those whose time is up.
+        ///
+        /// By a clock that stepped back nobody is kept for longer than the longest time.
+        pub fn due(&mut self, now: Timestamp, mut close: impl FnMut(StreamId)) {
+            for (queue, span) in [(&mut self.waiting, PATIENCE), (&mut self.answered, LINGER)] {
+                while let Some(&(at, id)) = queue.front()
+                    && (at <= now || at > now.after(span))
+                {
+                    queue.pop_front();
+                    close(id);
+                }
+            }
+        }
+    }
+
+    /// Leads a connection to where it is refused; whether that was possible.
+    pub fn refuse(id: u32, protocol: Protocol, cluster: &str) -> bool {
+        let begun = vm::with(|vm| {
+            let now = host::now();
+            if !vm.refusals.begin(StreamId(id), now) {
+                vm.fault(id, Fault::RefusalsFull);
+                return false;
+            }
+            if host::choose_cluster(cluster).is_err() {
+                vm.refusals.forget(StreamId(id));
+                vm.fault(id, Fault::HostCallFailed);
+                return false;
+            }
+            if let Some(stream) = vm.stream(id) {
+                stream.refusal = Some(Refusal {
+                    protocol,
+                    answered: false,
+                });
+            }
+            true
+        });
+        begun == Some(true)
+    }
+
+    /// What happens to bytes that pass.
+    enum Pass {
+        /// They are left alone.
+        Unchanged,
+        /// They are kept until more come.
+        Wait,
+        /// They are replaced by these.
+        Replaced(Vec<u8>),
+    }
+
+    /// The client sent something.
+    pub fn on_downstream_data(id: u32, size: usize, end_of_stream: bool) -> Action {
+        let pass = vm::with(|vm| {
+            let Some(stream) = vm.stream(id) else {
+                return Pass::Unchanged;
+            };
+            let Some(refusal) = stream.refusal else {
+                let held = stream
+                    .guarded
+                    .as_ref()
+                    .is_some_and(|guarded| guarded.place == Place::Waiting);
+                return if held { Pass::Wait } else { Pass::Unchanged };
+            };
+            if end_of_stream && size == 0 {
+                vm.refusals.close_next(StreamId(id));
+                return Pass::Unchanged;
+            }
+            if refusal.answered || refusal.protocol != Protocol::Postgres {
+                return Pass::Replaced(Vec::new());
+            }
+            let bytes = host::buffer(Buffer::Downstream, postgres::MAX_FIRST);
+            match postgres::First::read(&bytes) {
+                postgres::First::Incomplete => Pass::Wait,
+                postgres::First::EncryptionRequest => {
+                    Pass::Replaced(postgres::NO_ENCRYPTION.to_vec())
+                }
+                postgres::First::Startup => {
+                    if let Some(refusal) = vm.stream(id).and_then(|s| s.refusal.as_mut()) {
+                        refusal.answered = true;
+                    }
+                    let now = host::now();
+                    vm.refusals.answered(StreamId(id), now);
+                    Pass::Replaced(postgres::error(MESSAGE, HINT))
+                }
+                postgres::First::Cancel | postgres::First::Foreign => {
+                    vm.refusals.close_next(StreamId(id));
+                    Pass::Replaced(Vec::new())
+                }
+            }
+        });
+        carry_out(id, Buffer::Downstream, pass)
+    }
+
+    /// The upstream sent something.
+    pub fn on_upstream_data(id: u32, size: usize, _end_of_stream: bool) -> Action {
+        let pass = vm::with(|vm| {
+            let Some(stream) = vm.stream(id) else {
+                return Pass::Unchanged;
+            };
+            let Some(refusal) = stream.refusal.as_mut() else {
+                if size > 0 {
+                    vm.on_answered(id);
+                }
+                return Pass::Unchanged;
+            };
+            if refusal.protocol != Protocol::Mysql || size == 0 {
+                return Pass::Unchanged;
+            }
+            if core::mem::replace(&mut refusal.answered, true) {
+                return Pass::Replaced(Vec::new());
+            }
+            let now = host::now();
+            vm.refusals.answered(StreamId(id), now);
+            Pass::Replaced(mysql::error(MESSAGE))
+        });
+        carry_out(id, Buffer::Upstream, pass)
+    }
+
+    fn carry_out(id: u32, buffer: Buffer, pass: Option<Pass>) -> Action {
+        match pass {
+            None | Some(Pass::Unchanged) => Action::Continue,
+            Some(Pass::Wait) => Action::Pause,
+            Some(Pass::Replaced(bytes)) => {
+                if host::replace_buffer(buffer, &bytes).is_err() {
+                    vm::with(|vm| {
+                        vm.fault(id, Fault::HostCallFailed);
+                        vm.refusals.close_next(StreamId(id));
+                    });
+                    // What could not be replaced must not pass.
+                    return Action::Pause;
+                }
+                Action::Continue
+            }
+        }
+    }
+}

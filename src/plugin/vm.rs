@@ -1,0 +1,417 @@
+//! What one virtual machine knows: its configurations, gates and streams.
+//!
+//! It belongs to the machine and not to a root context: after an update the old root context goes
+//! on beside the new one, and both guard the same upstreams.
+
+use alloc::{rc::Rc, string::String, vec::Vec};
+use core::{
+    cell::RefCell,
+    hash::{BuildHasherDefault, Hasher},
+};
+use std::collections::HashMap;
+
+use super::{
+    gates::{self, Gates, Guard},
+    host::{self, Level},
+    matching::{Facts, Kind},
+    metrics,
+};
+use crate::{
+    config::{self, Build},
+    engine::{Decision, Fault, Mode, Outcome, Place, Reason, StreamId, Timestamp},
+    event::{Event, StartedRule},
+};
+
+/// Tick periods in ms. The host makes about 4 ms of the fast one.
+const FAST: u32 = 2;
+const STEADY: u32 = 100;
+const IDLE: u32 = 1000;
+
+thread_local! {
+    static VM: RefCell<Vm> = RefCell::new(Vm::default());
+}
+
+/// Works on the state of this machine. `None` when the host called in while it is being worked on:
+/// no callback does anything then that it would have to wait for.
+pub fn with<R>(work: impl FnOnce(&mut Vm) -> R) -> Option<R> {
+    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| work(&mut vm)))
+}
+
+/// A configuration in force, and the gates of its rules.
+#[derive(Debug, Default)]
+pub struct Active {
+    pub guards: Vec<Guard>,
+}
+
+impl Active {
+    /// The line that announces it.
+    fn started(&self, now: Timestamp) -> String {
+        let rules = self.guards.iter().map(|guard| StartedRule {
+            name: guard.rule.name.as_str(),
+            mode: guard.rule.mode.label(),
+        });
+        Event::started(now, rules.collect()).line()
+    }
+}
+
+/// A stream that a rule guards.
+#[derive(Clone, Debug)]
+pub struct Guarded {
+    active: Rc<Active>,
+    rule: usize,
+    kind: Kind,
+    pub place: Place,
+}
+
+impl Guarded {
+    /// HTTP or TCP.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The rule, and its gate.
+    pub fn guard(&self) -> Option<&Guard> {
+        self.active.guards.get(self.rule)
+    }
+}
+
+/// What is known of a stream.
+#[derive(Debug)]
+pub struct Stream {
+    root: u32,
+    /// None before it began.
+    pub guarded: Option<Guarded>,
+    /// It is being refused in its own protocol.
+    #[cfg(feature = "inspect")]
+    pub refusal: Option<super::tcp::Refusal>,
+}
+
+#[derive(Debug)]
+struct Root {
+    id: u32,
+    active: Rc<Active>,
+    /// Its tick period in ms; 0: it does not tick.
+    period: u32,
+}
+
+/// What the shell does with an arrival.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It goes on.
+    Pass,
+    /// It waits.
+    Hold,
+    /// It is refused.
+    Refuse(Reason, Guarded),
+}
+
+/// What is to be done with a stream, once the state is not worked on any more.
+#[derive(Debug)]
+pub enum Act {
+    /// One that was held goes on.
+    Resume(StreamId, Kind),
+    /// One that was held is refused.
+    Refuse(StreamId, Reason, Guarded),
+    /// Its refusal has been read, or nobody reads it.
+    #[cfg(feature = "inspect")]
+    Close(StreamId),
+}
+
+/// The streams' ids count up, and the host chooses them.
+#[derive(Clone, Copy, Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u32(u32::from(byte));
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        // Fibonacci hashing: spreads over the upper bits too, which the table looks at.
+        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The state of one virtual machine.
+#[derive(Debug, Default)]
+pub struct Vm {
+    roots: Vec<Root>,
+    streams: HashMap<u32, Stream, BuildHasherDefault<IdHasher>>,
+    gates: Gates,
+    now: Timestamp,
+    random: u64,
+    #[cfg(feature = "inspect")]
+    pub refusals: super::tcp::Refusals,
+    outcomes: Vec<Outcome>,
+}
+
+impl Vm {
+    /// A context was created: a root context when it has no parent.
+    pub fn on_create(&mut self, id: u32, parent: u32) {
+        if parent == 0 {
+            self.roots.push(Root {
+                id,
+                active: Rc::default(),
+                period: 0,
+            });
+            return;
+        }
+        self.streams.insert(
+            id,
+            Stream {
+                root: parent,
+                guarded: None,
+                #[cfg(feature = "inspect")]
+                refusal: None,
+            },
+        );
+    }
+
+    /// A context is gone.
+    pub fn on_delete(&mut self, id: u32) {
+        let Some(stream) = self.streams.remove(&id) else {
+            self.roots.retain(|root| root.id != id);
+            return;
+        };
+        #[cfg(feature = "inspect")]
+        if stream.refusal.is_some() {
+            self.refusals.forget(StreamId(id));
+        }
+        if let Some(guarded) = &stream.guarded
+            && let Some(guard) = guarded.guard()
+        {
+            self.gates.on_close(guard, StreamId(id), guarded.place);
+            self.hurry(stream.root);
+        }
+    }
+
+    /// Takes a configuration, or says why not; nothing changes then.
+    pub fn on_configure(&mut self, id: u32, size: usize) -> bool {
+        let bytes = host::buffer(host::Buffer::Configuration, size);
+        if bytes.len() != size {
+            host::log(
+                Level::Error,
+                "tidegate: the configuration could not be read: it is larger than 4 MiB, or Envoy did not give it; make it smaller",
+            );
+            return false;
+        }
+        let build = Build {
+            inspect: cfg!(feature = "inspect"),
+        };
+        let policy = match config::parse(&bytes, build) {
+            Ok(policy) => policy,
+            Err(error) => {
+                for finding in error.findings() {
+                    host::log(Level::Error, &alloc::format!("tidegate: {finding}"));
+                }
+                return false;
+            }
+        };
+        gates::begin_worker_sequence();
+        metrics::show_build();
+        let now = host::now();
+        let guards = policy
+            .into_rules()
+            .into_iter()
+            .map(|rule| self.gates.guard(rule))
+            .collect();
+        let active = Rc::new(Active { guards });
+        if gates::announces(&bytes, now) {
+            host::log(Level::Info, &active.started(now));
+        }
+        match self.roots.iter_mut().find(|root| root.id == id) {
+            Some(root) => {
+                root.active = active;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Decides about the stream that begins. The effective context is the stream's.
+    pub fn on_arrival(&mut self, id: u32, kind: Kind) -> Verdict {
+        let Some(stream) = self.streams.get(&id) else {
+            return Verdict::Pass;
+        };
+        let root = stream.root;
+        let Some(active) = self.root(root).map(|root| Rc::clone(&root.active)) else {
+            return Verdict::Pass;
+        };
+        let found = Facts::new(kind).first_match(active.guards.iter());
+        let Some((rule, guard)) = found.and_then(|rule| Some((rule, active.guards.get(rule)?)))
+        else {
+            return Verdict::Pass;
+        };
+        if guard.rule.mode == Mode::Off {
+            return Verdict::Pass;
+        }
+        // The last tick's time is good enough to count by, not to limit by.
+        let ticks = self.root(root).is_some_and(|root| root.period == STEADY);
+        if !ticks || !guard.rule.limits.is_none() {
+            self.now = host::now();
+        }
+        let (decision, place) = self.gates.on_arrival(guard, StreamId(id), self.now);
+        let enforced = guard.rule.mode == Mode::Enforce;
+        let guarded = Guarded {
+            active,
+            rule,
+            kind,
+            place,
+        };
+        let verdict = match decision {
+            Decision::Hold if enforced => Verdict::Hold,
+            Decision::Reject(reason) if enforced => Verdict::Refuse(reason, guarded.clone()),
+            _ => Verdict::Pass,
+        };
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.guarded = Some(guarded);
+        }
+        self.hurry(root);
+        verdict
+    }
+
+    /// What is known of a stream.
+    pub fn stream(&mut self, id: u32) -> Option<&mut Stream> {
+        self.streams.get_mut(&id)
+    }
+
+    /// The upstream answered a stream.
+    pub fn on_answered(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && let Some(guarded) = &mut stream.guarded
+            && let Place::Open { connecting: true } = guarded.place
+            && let Some(guard) = guarded.active.guards.get(guarded.rule)
+        {
+            self.gates.on_answered(guard, &mut guarded.place);
+        }
+    }
+
+    /// Counts a fault of the shell's against the stream's rule.
+    pub fn fault(&mut self, id: u32, fault: Fault) {
+        if let Some(stream) = self.streams.get(&id)
+            && let Some(guard) = stream.guarded.as_ref().and_then(Guarded::guard)
+        {
+            self.gates.fault(guard, fault);
+        }
+    }
+
+    /// Serves those that wait; what is to be done is returned. The effective context is the root's.
+    pub fn on_tick(&mut self, root: u32) -> Vec<Act> {
+        self.now = host::now();
+        #[cfg(not(feature = "inspect"))]
+        self.ask_who_was_answered(root);
+        let mut outcomes = core::mem::take(&mut self.outcomes);
+        self.gates.on_tick(self.now, &mut outcomes);
+        let mut acts = Vec::new();
+        for outcome in outcomes.drain(..) {
+            let Some(guarded) = self
+                .streams
+                .get_mut(&outcome.id.0)
+                .and_then(|stream| stream.guarded.as_mut())
+            else {
+                continue;
+            };
+            guarded.place = outcome.place;
+            if outcome.shadow {
+                continue;
+            }
+            acts.push(match outcome.decision {
+                Decision::Reject(reason) => Act::Refuse(outcome.id, reason, guarded.clone()),
+                _ => {
+                    if let Some(guard) = guarded.active.guards.get(guarded.rule) {
+                        let millis = u64::try_from(outcome.waited.as_millis()).unwrap_or(u64::MAX);
+                        self.gates.waited(guard, millis);
+                    }
+                    Act::Resume(outcome.id, guarded.kind)
+                }
+            });
+        }
+        self.outcomes = outcomes;
+        #[cfg(feature = "inspect")]
+        self.refusals.due(self.now, |id| acts.push(Act::Close(id)));
+        self.calm_down(root);
+        acts
+    }
+
+    /// Without callbacks for data, a connected upstream is seen by asking for it.
+    ///
+    /// Only rules with `limits.connecting` have streams to ask about, and no more than that limit.
+    #[cfg(not(feature = "inspect"))]
+    fn ask_who_was_answered(&mut self, root: u32) {
+        let connecting = self.streams.iter().filter(|(_, stream)| {
+            stream.guarded.as_ref().is_some_and(|guarded| {
+                guarded.kind == Kind::Tcp && guarded.place == Place::Open { connecting: true }
+            })
+        });
+        let asked: Vec<u32> = connecting.map(|(&id, _)| id).collect();
+        if asked.is_empty() {
+            return;
+        }
+        for id in asked {
+            if host::set_effective_context(id).is_ok()
+                && host::property("upstream\0cx_pool_ready_duration").is_some()
+            {
+                self.on_answered(id);
+            }
+        }
+        let _ = host::set_effective_context(root);
+    }
+
+    /// Ticks faster if somebody waits for it, or at all. Never slower, for that restarts a timer
+    /// that a busy worker would then never see fire.
+    fn hurry(&mut self, root: u32) {
+        let wanted = if self.gates.needs_fast_tick() {
+            FAST
+        } else {
+            STEADY
+        };
+        self.set_period(root, wanted, |now, wanted| now == 0 || wanted < now);
+    }
+
+    /// Ticks as fast as is needed now.
+    fn calm_down(&mut self, root: u32) {
+        let wanted = if self.gates.needs_fast_tick() {
+            FAST
+        } else if self.streams.is_empty() && self.gates.is_idle() {
+            IDLE
+        } else {
+            STEADY
+        };
+        self.set_period(root, wanted, |now, wanted| now != wanted);
+    }
+
+    fn set_period(&mut self, root: u32, wanted: u32, change: impl Fn(u32, u32) -> bool) {
+        if let Some(root) = self.roots.iter_mut().find(|known| known.id == root)
+            && change(root.period, wanted)
+            && host::set_tick_period(wanted).is_ok()
+        {
+            root.period = wanted;
+        }
+    }
+
+    fn root(&self, id: u32) -> Option<&Root> {
+        self.roots.iter().find(|root| root.id == id)
+    }
+
+    /// The time of the last tick or limited arrival.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// A number for jitter (xorshift64*); nothing secret.
+    pub fn random(&mut self) -> u32 {
+        if self.random == 0 {
+            self.random = host::now().as_nanos() | 1;
+        }
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+}

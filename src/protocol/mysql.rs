@@ -1,0 +1,42 @@
+//! MySQL and MariaDB: the refusal that a client understands in place of a greeting.
+//!
+//! Source: MySQL internals manual, "Connection Phase" and "ERR_Packet".
+
+use alloc::vec::Vec;
+
+/// `ER_CON_COUNT_ERROR`: too many connections.
+pub const TOO_MANY_CONNECTIONS: u16 = 1040;
+
+/// SQLSTATE of [`TOO_MANY_CONNECTIONS`].
+const SQLSTATE: &[u8; 6] = b"#08004";
+
+/// The longest text that is sent; the rest is cut off.
+const MAX_TEXT: usize = 512;
+
+/// An ERR packet 1040, as the first packet of a connection.
+pub fn error(message: &str) -> Vec<u8> {
+    let text: Vec<u8> = message.bytes().take(MAX_TEXT).collect();
+    let [low, high] = TOO_MANY_CONNECTIONS.to_le_bytes();
+    let length = 3 + SQLSTATE.len() + text.len();
+    let [a, b, c, _] = (length as u32).to_le_bytes();
+    let mut packet = Vec::with_capacity(length + 4);
+    packet.extend_from_slice(&[a, b, c, 0, 0xff, low, high]);
+    packet.extend_from_slice(SQLSTATE);
+    packet.extend_from_slice(&text);
+    packet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_has_its_length_number_and_state() {
+        assert_eq!(error("busy"), b"\x0d\0\0\0\xff\x10\x04#08004busy");
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        assert_eq!(error(&"x".repeat(10_000)).len(), 4 + 9 + MAX_TEXT);
+    }
+}

@@ -1,0 +1,387 @@
+//! What one gate does, step by step.
+
+use tidegate::{
+    engine::{Decision, Fault, Limits, Order, Place, PoolRecord, Reason, Timestamp},
+    store::SharedStore,
+};
+
+use crate::world::{KEY, Rule, World, hold, inflight, some};
+
+fn enforce(limits: Limits) -> Rule {
+    Rule {
+        limits,
+        hold: None,
+        shadow: false,
+    }
+}
+
+fn holding(order: Order) -> Rule {
+    Rule {
+        limits: inflight(1),
+        hold: Some(hold(100, 2, order)),
+        shadow: false,
+    }
+}
+
+fn record(world: &World) -> PoolRecord {
+    let (bytes, _) = world
+        .store
+        .clone()
+        .load(KEY)
+        .expect("works")
+        .expect("is there");
+    PoolRecord::decode(&bytes).expect("a record")
+}
+
+#[test]
+fn a_rule_without_limits_admits_and_counts() {
+    let world = World::new(1, enforce(Limits::default()));
+    for _ in 0..500 {
+        assert_eq!(world.arrive(0), Decision::Admit);
+    }
+    world.tick(0);
+    assert_eq!(record(&world).totals().open, 500);
+    assert_eq!(world.workers[0].borrow().gate.seen().open, 500);
+}
+
+#[test]
+fn the_limit_counts_the_streams_of_all_workers() {
+    let world = World::new(3, enforce(inflight(2)));
+    assert_eq!(world.arrive(0), Decision::Admit);
+    assert_eq!(world.arrive(1), Decision::Admit);
+    let refused = Decision::Reject(Reason::InflightLimit);
+    assert_eq!(world.arrive(2), refused);
+    assert_eq!(world.arrive(0), refused);
+}
+
+#[test]
+fn a_slot_is_free_with_the_call_after_the_close_and_not_before() {
+    let world = World::new(2, enforce(inflight(1)));
+    assert_eq!(world.arrive(0), Decision::Admit);
+    world.close_newest(0);
+    // The host has not closed the upstream's side yet.
+    assert_ne!(world.arrive(1), Decision::Admit);
+    world.pass(2);
+    world.tick(0);
+    assert_eq!(world.arrive(1), Decision::Admit);
+}
+
+#[test]
+fn a_worker_may_use_its_own_freed_slot_at_once() {
+    let world = World::new(1, enforce(inflight(1)));
+    for _ in 0..10 {
+        assert_eq!(world.arrive(0), Decision::Admit);
+        world.close_newest(0);
+    }
+}
+
+#[test]
+fn arrivals_are_limited_in_any_trailing_second() {
+    let world = World::new(
+        2,
+        enforce(Limits {
+            arrivals_per_s: some(3),
+            ..Limits::default()
+        }),
+    );
+    for n in 0..3 {
+        assert_eq!(world.arrive(n % 2), Decision::Admit);
+        world.pass(10);
+    }
+    let refused = Decision::Reject(Reason::ArrivalLimit);
+    assert_eq!(world.arrive(0), refused);
+    world.pass(969);
+    assert_eq!(world.arrive(1), refused, "0.999 s after the first");
+    world.pass(81);
+    assert_eq!(world.arrive(1), Decision::Admit);
+}
+
+#[test]
+fn what_was_refused_uses_up_no_arrivals() {
+    let world = World::new(
+        1,
+        enforce(Limits {
+            inflight: some(1),
+            arrivals_per_s: some(2),
+            ..Limits::default()
+        }),
+    );
+    assert_eq!(world.arrive(0), Decision::Admit);
+    for _ in 0..10 {
+        assert_eq!(world.arrive(0), Decision::Reject(Reason::InflightLimit));
+    }
+    world.close_newest(0);
+    assert_eq!(world.arrive(0), Decision::Admit);
+}
+
+#[test]
+fn one_that_was_answered_makes_room_for_one_that_connects() {
+    let world = World::new(
+        1,
+        enforce(Limits {
+            connecting: some(1),
+            ..Limits::default()
+        }),
+    );
+    assert_eq!(world.arrive(0), Decision::Admit);
+    assert_eq!(world.arrive(0), Decision::Reject(Reason::ConnectingLimit));
+    {
+        let mut worker = world.workers[0].borrow_mut();
+        let mut place = worker.streams[0].1;
+        assert_eq!(place, Place::Open { connecting: true });
+        worker.gate.on_answered(&mut place);
+        worker.gate.on_answered(&mut place);
+        worker.streams[0].1 = place;
+    }
+    assert_eq!(world.arrive(0), Decision::Admit);
+    world.close_newest(0);
+    assert_eq!(
+        world.arrive(0),
+        Decision::Admit,
+        "one that connected and left"
+    );
+}
+
+#[test]
+fn who_waits_gets_the_freed_slot_newest_first() {
+    let world = World::new(1, holding(Order::NewestFirst));
+    assert_eq!(world.arrive(0), Decision::Admit);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    world.pass(1);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    let first = world.workers[0].borrow_mut().streams.remove(0);
+    world.workers[0]
+        .borrow_mut()
+        .gate
+        .on_close(first.0, first.1);
+    world.pass(4);
+    let served = world.tick(0);
+    let newest = world.workers[0].borrow().streams[1].0;
+    assert_eq!(served.len(), 1);
+    assert_eq!(
+        (served[0].id, served[0].decision),
+        (newest, Decision::Admit)
+    );
+    assert_eq!(served[0].waited.as_millis(), 4);
+}
+
+#[test]
+fn an_arrival_does_not_overtake_when_the_oldest_is_first() {
+    let world = World::new(1, holding(Order::OldestFirst));
+    assert_eq!(world.arrive(0), Decision::Admit);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    let first = world.workers[0].borrow_mut().streams.remove(0);
+    world.workers[0]
+        .borrow_mut()
+        .gate
+        .on_close(first.0, first.1);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    assert_eq!(world.tick(0)[0].decision, Decision::Admit);
+}
+
+#[test]
+fn who_waited_in_vain_is_refused_in_time() {
+    let world = World::new(1, holding(Order::NewestFirst));
+    world.arrive(0);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    world.pass(99);
+    assert!(world.tick(0).is_empty());
+    world.pass(1);
+    let out = world.tick(0);
+    assert_eq!(out[0].decision, Decision::Reject(Reason::HoldTimeout));
+    assert_eq!(world.rejected(Reason::HoldTimeout), 1);
+    assert!(world.tick(0).is_empty(), "told once");
+}
+
+#[test]
+fn a_full_queue_gives_the_oldest_ones_place_to_the_newest() {
+    let world = World::new(1, holding(Order::NewestFirst));
+    world.arrive(0);
+    for _ in 0..3 {
+        assert_eq!(world.arrive(0), Decision::Hold);
+        world.pass(1);
+    }
+    let oldest = world.workers[0].borrow().streams[1].0;
+    let out = world.tick(0);
+    assert_eq!(out.len(), 1);
+    assert_eq!(
+        (out[0].id, out[0].decision),
+        (oldest, Decision::Reject(Reason::HoldFull))
+    );
+}
+
+#[test]
+fn a_full_queue_refuses_the_newest_when_the_oldest_is_first() {
+    let world = World::new(1, holding(Order::OldestFirst));
+    world.arrive(0);
+    world.arrive(0);
+    world.arrive(0);
+    assert_eq!(world.arrive(0), Decision::Reject(Reason::HoldFull));
+}
+
+#[test]
+fn one_that_leaves_while_it_waits_is_never_named_again() {
+    let world = World::new(1, holding(Order::NewestFirst));
+    world.arrive(0);
+    for _ in 0..3 {
+        world.arrive(0);
+    }
+    for _ in 0..4 {
+        world.close_newest(0);
+    }
+    world.pass(1000);
+    assert!(world.tick(0).is_empty());
+    assert_eq!(world.arrive(0), Decision::Admit);
+}
+
+#[test]
+fn shadow_lets_everyone_pass_and_counts_what_enforce_would_have_done() {
+    let rule = Rule {
+        shadow: true,
+        ..enforce(inflight(2))
+    };
+    let world = World::new(2, rule);
+    for index in [0, 1, 0, 1, 0] {
+        world.arrive(index);
+    }
+    let tally: u32 = world
+        .workers
+        .iter()
+        .map(|w| w.borrow().tally.shadow_rejected[Reason::InflightLimit.index()])
+        .sum();
+    let admitted: u32 = world
+        .workers
+        .iter()
+        .map(|w| w.borrow().tally.admitted)
+        .sum();
+    assert_eq!((tally, admitted), (3, 5));
+    assert_eq!(world.rejected(Reason::InflightLimit), 0);
+    world.tick_all();
+    assert_eq!(record(&world).totals().open, 2);
+    assert_eq!(record(&world).totals().ghosts, 3);
+}
+
+#[test]
+fn shadow_waits_on_paper_and_is_served_when_a_slot_is_free() {
+    let rule = Rule {
+        shadow: true,
+        ..holding(Order::NewestFirst)
+    };
+    let world = World::new(1, rule);
+    assert_eq!(world.arrive(0), Decision::Admit);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    assert_eq!(world.count(|place| *place == Place::Ghost), 1);
+    let first = world.workers[0].borrow_mut().streams.remove(0);
+    world.workers[0]
+        .borrow_mut()
+        .gate
+        .on_close(first.0, first.1);
+    let out = world.tick(0);
+    assert!(out[0].shadow && out[0].decision == Decision::Admit);
+    assert_eq!(world.open(), 1);
+    let tally = world.workers[0].borrow().tally;
+    assert_eq!((tally.held, tally.admitted), (0, 2));
+}
+
+#[test]
+fn what_shadow_let_pass_counts_when_enforce_takes_over() {
+    let shadow = Rule {
+        shadow: true,
+        ..enforce(inflight(1))
+    };
+    let world = World::new(1, shadow);
+    world.arrive(0);
+    world.arrive(0);
+    world.close_newest(0);
+    world.rule.set(enforce(inflight(2)));
+    assert_eq!(world.arrive(0), Decision::Admit);
+    assert_ne!(world.arrive(0), Decision::Admit);
+}
+
+#[test]
+fn a_store_that_fails_lets_everyone_pass_and_says_so() {
+    let world = World::new(1, enforce(inflight(1)));
+    world.broken.set(true);
+    for _ in 0..3 {
+        assert_eq!(world.arrive(0), Decision::Admit);
+    }
+    assert_eq!(world.faults(Fault::StoreFailed), 3);
+    // What passed is known, and holds as soon as the store works again.
+    world.broken.set(false);
+    assert_ne!(world.arrive(0), Decision::Admit);
+}
+
+#[test]
+fn a_foreign_record_is_replaced_and_the_own_row_restored() {
+    let world = World::new(1, enforce(inflight(2)));
+    world.arrive(0);
+    let garbage = world
+        .store
+        .clone()
+        .compare_and_set(KEY, b"something else", None);
+    garbage.expect("works");
+    assert_eq!(world.arrive(0), Decision::Admit);
+    assert_eq!(record(&world).totals().open, 2);
+}
+
+#[test]
+fn the_slots_of_a_worker_that_died_come_back_within_three_seconds() {
+    let world = World::new(2, enforce(inflight(2)));
+    world.arrive(0);
+    world.arrive(0);
+    assert_ne!(world.arrive(1), Decision::Admit);
+    for _ in 0..29 {
+        world.pass(100);
+        world.tick(1); // worker 0 is silent
+    }
+    assert_eq!(world.arrive(1), Decision::Admit);
+    assert_eq!(world.faults(Fault::WorkerReaped), 1);
+}
+
+#[test]
+fn a_worker_that_has_nothing_new_to_tell_is_not_taken_for_dead() {
+    let world = World::new(2, enforce(inflight(2)));
+    world.arrive(0);
+    world.arrive(1);
+    for _ in 0..600 {
+        world.pass(100);
+        world.tick_all();
+    }
+    assert_eq!(record(&world).totals().open, 2);
+    assert_eq!(world.faults(Fault::WorkerReaped), 0);
+}
+
+#[test]
+fn a_clock_that_steps_buries_nobody() {
+    let world = World::new(2, enforce(inflight(2)));
+    world.arrive(0);
+    world.arrive(1);
+    for clock in [10_000_000, 500, 86_400_000, 0, 2_100, 4_300] {
+        world.set_now(Timestamp::from_millis(clock));
+        for _ in 0..40 {
+            world.tick_all();
+            world.pass(100);
+        }
+    }
+    assert_eq!(record(&world).totals().open, 2);
+    assert_eq!(world.faults(Fault::WorkerReaped), 0);
+    world.close_newest(0);
+    world.close_newest(1);
+    world.pass(100);
+    world.tick_all();
+    assert!(record(&world).rows().iter().all(|row| row.open == 0));
+}
+
+#[test]
+fn an_idle_gate_ends_up_idle() {
+    let world = World::new(1, enforce(inflight(2)));
+    world.arrive(0);
+    world.close_newest(0);
+    for _ in 0..80 {
+        world.pass(100);
+        world.tick(0);
+    }
+    let worker = world.workers[0].borrow();
+    assert!(worker.gate.is_idle() && worker.gate.seen().is_idle());
+    assert!(record(&world).rows().is_empty());
+}
