@@ -1,0 +1,338 @@
+//! From the configuration as it was written to the policy: ranges, names and contradictions.
+
+use alloc::{format, string::ToString, vec::Vec};
+use core::num::{NonZeroU16, NonZeroU32};
+
+use super::{
+    Build, ConfigError, bounds,
+    field::{Field, List, Of, OrOff},
+    finding::{Findings, Path},
+    later::Later,
+    part::{for_each, instead_of_text, is_token, list, rule_name, span, text, too_long, whole},
+    policy::{Match, Policy, Protocol, Reject, Rule, RuleName, TcpReject, default_hold},
+    raw::{RawConfig, RawHold, RawLimits, RawMatch, RawReject, RawRule, WrittenTcp},
+};
+use crate::engine::{Hold, Limits, Mode};
+
+/// Checks everything, and collects all that is wrong.
+pub(super) fn policy(raw: RawConfig, build: Build) -> Result<Policy, ConfigError> {
+    let mut findings = Findings::default();
+    let mode = findings
+        .take(raw.mode, &Path::Root.field("mode"))
+        .map_or(Mode::default(), |Of(mode)| mode);
+    let rules = match raw.rules {
+        Field::Absent => alloc::vec![Rule::default_in(mode)],
+        given => match findings.take(given, &Path::Root.field("rules")) {
+            Some(rules) => check_rules(&mut findings, rules, mode, build),
+            None => Vec::new(),
+        },
+    };
+    findings.into_result(Policy::new(rules))
+}
+
+fn check_rules(findings: &mut Findings, raw: List<RawRule>, mode: Mode, build: Build) -> Vec<Rule> {
+    let rules = &Path::Root.field("rules");
+    if raw.given == 0 {
+        findings.add(
+            rules,
+            "no rule is given; write one, or leave it out for one rule that counts everything",
+        );
+    }
+    let mut names: Vec<(usize, RuleName)> = Vec::new();
+    let mut matches_everything = None;
+    let mut checked = Vec::new();
+    for_each(findings, rules, raw, |findings, index, mut raw| {
+        let at = &rules.element(index);
+        if let Some(earlier) = matches_everything.take() {
+            let earlier = rules.element(earlier);
+            findings.add(
+                at,
+                format!(
+                    "never reached, because {earlier} matches everything; \
+                     make that one the last, or give it a match"
+                ),
+            );
+        }
+        let name = rule_name(findings, at, core::mem::take(&mut raw.name));
+        if let Some(name) = &name {
+            match names.iter().find(|(_, other)| other == name) {
+                Some((earlier, _)) => findings.add(
+                    &at.field("name"),
+                    format!(
+                        "\"{name}\" is the name of {} already; write another",
+                        rules.element(*earlier)
+                    ),
+                ),
+                None => names.push((index, name.clone())),
+            }
+        }
+        let seen = findings.seen();
+        if let Some(rule) = check_rule(findings, at, name, raw, mode, build)
+            && findings.seen() == seen
+        {
+            if rule.matcher.is_everything() {
+                matches_everything = Some(index);
+            }
+            checked.push(rule);
+        }
+    });
+    checked
+}
+
+/// `None` when the name was refused, which is a finding already.
+fn check_rule(
+    findings: &mut Findings,
+    at: &Path<'_>,
+    name: Option<RuleName>,
+    raw: RawRule,
+    mode: Mode,
+    build: Build,
+) -> Option<Rule> {
+    let seen = findings.seen();
+    let mode = findings
+        .take(raw.mode, &at.field("mode"))
+        .map_or(mode, |Of(mode)| mode);
+    let matcher = check_match(findings, &at.field("match"), raw.matcher);
+    let protocol = findings
+        .take(raw.protocol, &at.field("protocol"))
+        .map_or(Protocol::default(), |Of(protocol)| protocol);
+    let limits = check_limits(findings, &at.field("limits"), raw.limits);
+    let hold = check_hold(findings, &at.field("hold"), raw.hold);
+    let at_reject = &at.field("reject");
+    let mut raw_reject = findings.take(raw.reject, at_reject).unwrap_or_default();
+    let later = Later {
+        key: raw.key,
+        sticky: raw.sticky,
+        classes: raw.classes,
+        surge: raw.surge,
+        redirect: raw.redirect,
+        adaptive: raw.adaptive,
+        slow: core::mem::take(&mut raw_reject.slow),
+        max_slow: core::mem::take(&mut raw_reject.max_slow),
+    };
+    let reject = check_reject(findings, at_reject, raw_reject);
+    later.refuse(at, findings);
+
+    let rule = Rule {
+        name: name?,
+        mode,
+        matcher,
+        protocol,
+        limits,
+        hold,
+        reject,
+    };
+    // Where a field is to be changed anyway, what contradicts it may change with it.
+    if findings.seen() == seen {
+        refuse_contradictions(findings, at, &rule, build);
+    }
+    Some(rule)
+}
+
+fn check_match(findings: &mut Findings, at: &Path<'_>, raw: Field<RawMatch>) -> Match {
+    let raw = findings.take(raw, at).unwrap_or_default();
+    let cluster = text(
+        findings,
+        &at.field("cluster"),
+        raw.cluster,
+        bounds::NAME_BYTES,
+    );
+    let authority = text(
+        findings,
+        &at.field("authority"),
+        raw.authority,
+        bounds::NAME_BYTES,
+    );
+
+    let at_prefix = &at.field("path_prefix");
+    let path_prefix = text(findings, at_prefix, raw.path_prefix, bounds::TEXT_BYTES);
+    if let Some(prefix) = &path_prefix
+        && !prefix.starts_with('/')
+    {
+        let what = instead_of_text(prefix, "the start of a path, such as \"/v1/\"");
+        findings.add(at_prefix, what);
+    }
+
+    let at_method = &at.field("method");
+    let mut methods = Vec::new();
+    for (index, Of(method)) in list(findings, at_method, raw.method) {
+        let lower = method.bytes().any(|byte| byte.is_ascii_lowercase());
+        if is_token(&method) && method.len() <= bounds::METHOD_BYTES && !lower {
+            methods.push(method);
+        } else {
+            let what = instead_of_text(&method, "a method in capitals, such as \"POST\"");
+            findings.add(&at_method.element(index), what);
+        }
+    }
+
+    let at_port = &at.field("listener_port");
+    let listener_port = whole(findings, at_port, raw.listener_port, bounds::PORT, None)
+        .and_then(|port| u16::try_from(port).ok())
+        .and_then(NonZeroU16::new);
+    let sources = list(findings, &at.field("source"), raw.source)
+        .into_iter()
+        .map(|(_, Of(range))| range)
+        .collect();
+    Match {
+        cluster,
+        authority,
+        path_prefix,
+        methods,
+        listener_port,
+        sources,
+    }
+}
+
+fn check_limits(findings: &mut Findings, at: &Path<'_>, raw: Field<RawLimits>) -> Limits {
+    let raw = findings.take(raw, at).unwrap_or_default();
+    let mut limit = |name, number| {
+        let zero = Some("0 is not a limit; leave it out for none");
+        whole(findings, &at.field(name), number, bounds::LIMIT, zero).and_then(NonZeroU32::new)
+    };
+    Limits {
+        inflight: limit("inflight", raw.inflight),
+        arrivals_per_s: limit("arrivals_per_s", raw.arrivals_per_s),
+        connecting: limit("connecting", raw.connecting),
+    }
+}
+
+fn check_hold(findings: &mut Findings, at: &Path<'_>, raw: Field<OrOff<RawHold>>) -> Option<Hold> {
+    let mut hold = default_hold();
+    match findings.take(raw, at) {
+        None => {}
+        Some(OrOff::Off) => return None,
+        Some(OrOff::On(raw)) => {
+            if let Some(span) = span(
+                findings,
+                &at.field("max_wait"),
+                raw.max_wait,
+                bounds::MAX_WAIT,
+            ) {
+                hold.max_wait = span;
+            }
+            let zero = Some("0 means nobody waits; write \"hold\": false for that");
+            let at_waiting = &at.field("max_waiting");
+            if let Some(number) = whole(
+                findings,
+                at_waiting,
+                raw.max_waiting,
+                bounds::MAX_WAITING,
+                zero,
+            )
+            .and_then(NonZeroU32::new)
+            {
+                hold.max_waiting = number;
+            }
+            if let Some(Of(order)) = findings.take(raw.order, &at.field("order")) {
+                hold.order = order;
+            }
+        }
+    }
+    Some(hold)
+}
+
+fn check_reject(findings: &mut Findings, at: &Path<'_>, raw: RawReject) -> Reject {
+    let mut reject = Reject::default();
+    let at_status = &at.field("http_status");
+    if let Some(status) = whole(
+        findings,
+        at_status,
+        raw.http_status,
+        bounds::HTTP_STATUS,
+        None,
+    )
+    .and_then(|status| u16::try_from(status).ok())
+    {
+        reject.http_status = status;
+    }
+
+    let at_retry = &at.field("retry_after");
+    if let Some(span) = span(findings, at_retry, raw.retry_after, bounds::RETRY_AFTER) {
+        if !span.subsec_nanos().is_multiple_of(1_000_000) {
+            findings.add(
+                at_retry,
+                "finer than a millisecond; write whole milliseconds",
+            );
+        }
+        reject.retry_after = span;
+    }
+
+    let at_body = &at.field("body");
+    if let Some(Of(body)) = findings.take(raw.body, at_body) {
+        if body.len() > bounds::BODY_BYTES {
+            findings.add(at_body, too_long(&body, bounds::BODY_BYTES));
+        }
+        reject.body = body;
+    }
+
+    let cluster = text(
+        findings,
+        &at.field("cluster"),
+        raw.cluster,
+        bounds::NAME_BYTES,
+    )
+    .unwrap_or_else(|| TcpReject::CLUSTER.to_string());
+    if let Some(Of(WrittenTcp::Protocol)) = findings.take(raw.tcp, &at.field("tcp")) {
+        reject.tcp = TcpReject::Protocol { cluster };
+    }
+    reject
+}
+
+/// Fields that are right by themselves and can't be meant together.
+fn refuse_contradictions(findings: &mut Findings, at: &Path<'_>, rule: &Rule, build: Build) {
+    let matcher = &rule.matcher;
+    let http_fields = [
+        ("cluster", matcher.cluster.is_some()),
+        ("authority", matcher.authority.is_some()),
+        ("path_prefix", matcher.path_prefix.is_some()),
+        ("method", !matcher.methods.is_empty()),
+    ];
+    let mut http_fields = http_fields
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .peekable();
+    let spoken = match rule.protocol {
+        Protocol::Tcp => None,
+        Protocol::Postgres => Some("postgres"),
+        Protocol::Mysql => Some("mysql"),
+    };
+    if let Some(field) = http_fields.peek()
+        && rule.limits.connecting.is_some()
+    {
+        findings.add(
+            &at.field("limits").field("connecting"),
+            format!(
+                "it counts TCP connections, and `match.{field}` is known of HTTP requests only; \
+                 remove one of the two"
+            ),
+        );
+    }
+    if let Some(spoken) = spoken {
+        for field in http_fields {
+            findings.add(
+                &at.field("match").field(field),
+                format!(
+                    "known of HTTP requests only, and `protocol: {spoken}` is of TCP connections; \
+                     remove one of the two"
+                ),
+            );
+        }
+    }
+    if let TcpReject::Protocol { .. } = rule.reject.tcp {
+        let at = &at.field("reject");
+        let at = &at.field("tcp");
+        if spoken.is_none() {
+            findings.add(
+                at,
+                "`tcp: protocol` answers in the protocol of a database; \
+                 write `protocol: postgres` or `protocol: mysql` in the rule, or `tcp: close` here",
+            );
+        } else if !build.inspect {
+            findings.add(
+                at,
+                "this module does not read database protocols; \
+                 load tidegate-inspect.wasm or write `tcp: close`",
+            );
+        }
+    }
+}

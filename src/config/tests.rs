@@ -1,0 +1,327 @@
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::{num::NonZeroU32, time::Duration};
+
+use super::*;
+use crate::{
+    build_info::VERSION,
+    engine::{Hold, Mode, Order},
+};
+
+mod properties;
+mod refusals;
+
+const INSPECTS: Build = Build { inspect: true };
+const PLAIN: Build = Build { inspect: false };
+
+/// The bytes of a value as a Struct, of anything but an object as a Value.
+pub(super) fn encode(value: &Value) -> Vec<u8> {
+    fn block(tag: u8, content: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::from([tag]);
+        let mut length = content.len();
+        while length >= 0x80 {
+            bytes.push((length % 0x80) as u8 | 0x80);
+            length /= 0x80;
+        }
+        bytes.push(length as u8);
+        bytes.extend(content);
+        bytes
+    }
+    fn kind(value: &Value) -> Vec<u8> {
+        match value {
+            Value::Null => Vec::from([0x08, 0]),
+            Value::Number(number) => [&[0x11][..], &number.to_le_bytes()].concat(),
+            Value::Text(text) => block(0x1A, text.as_bytes()),
+            Value::Bool(value) => Vec::from([0x20, u8::from(*value)]),
+            Value::Object(_) => block(0x2A, &encode(value)),
+            Value::List(list) => {
+                let list = list.iter().flat_map(|value| block(0x0A, &kind(value)));
+                block(0x32, &list.collect::<Vec<_>>())
+            }
+        }
+    }
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, value)| {
+                let name = block(0x0A, name.as_bytes());
+                block(0x0A, &[name, block(0x12, &kind(value))].concat())
+            })
+            .collect(),
+        other => kind(other),
+    }
+}
+
+fn accepted(text: &str) -> Policy {
+    parse(text.as_bytes(), PLAIN).unwrap_or_else(|error| panic!("{text}\n{error}"))
+}
+
+fn refused_in(build: Build, text: &str) -> String {
+    match parse(text.as_bytes(), build) {
+        Ok(policy) => panic!("{text}\n{policy:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn refused(text: &str) -> String {
+    refused_in(PLAIN, text)
+}
+
+/// A configuration with one rule, named `a`, that has these fields.
+fn rule(fields: &str) -> String {
+    format!(r#"{{"rules": [{{"name": "a", {fields}}}]}}"#)
+}
+
+fn only_rule(fields: &str) -> Rule {
+    let policy = accepted(&rule(fields));
+    assert_eq!(policy.rules().len(), 1);
+    policy.rules()[0].clone()
+}
+
+/// Each is refused with exactly these findings.
+fn all_refused<const N: usize>(cases: [(&str, &str); N]) {
+    for (fields, findings) in cases {
+        assert_eq!(refused(&rule(fields)), findings, "{fields}");
+    }
+}
+
+#[test]
+fn nothing_is_the_safe_default() {
+    for nothing in [
+        "",
+        " \n",
+        "\u{FEFF}",
+        "{}",
+        "{\"mode\": null, \"rules\": null}",
+    ] {
+        let policy = accepted(nothing);
+        assert_eq!(policy.rules(), [Rule::default_in(Mode::Shadow)]);
+        let rule = &policy.rules()[0];
+        assert_eq!(rule.name.as_str(), "default");
+        assert!(rule.matcher.is_everything());
+        assert_eq!(rule.limits, crate::engine::Limits::default());
+        assert_eq!(rule.reject.http_status, 503);
+        assert_eq!(rule.reject.retry_after, Duration::from_secs(2));
+        assert_eq!(rule.reject.tcp, TcpReject::Close);
+    }
+}
+
+#[test]
+fn every_supported_field_ends_up_in_the_policy() {
+    let policy = parse(
+        br#"{
+          "mode": "enforce",
+          "rules": [
+            {"name": "api", "match": {"cluster": "orders", "authority": "api.example",
+               "path_prefix": "/v1/", "method": ["POST", "PUT"], "listener_port": 8080,
+               "source": ["10.0.0.0/8", "2001:db8::1"]},
+             "limits": {"inflight": 100, "arrivals_per_s": 500.0},
+             "hold": {"max_wait": "1.5s", "max_waiting": 7, "order": "oldest_first"},
+             "reject": {"http_status": 429, "retry_after": "500ms", "body": "later"}},
+            {"name": "orders-db", "mode": "shadow", "match": {"listener_port": 5432},
+             "protocol": "postgres", "limits": {"connecting": 20}, "hold": false,
+             "reject": {"tcp": "protocol", "cluster": "refuse-here"}},
+            {"name": "rest", "mode": false, "key": "none", "classes": [], "adaptive": false,
+             "reject": {"slow": "off"}, "protocol": "mysql"}
+          ]
+        }"#,
+        INSPECTS,
+    )
+    .unwrap();
+    let [api, db, rest] = policy.rules() else {
+        panic!("{policy:?}");
+    };
+
+    assert_eq!((api.name.as_str(), api.mode), ("api", Mode::Enforce));
+    assert_eq!(api.matcher.cluster.as_deref(), Some("orders"));
+    assert_eq!(api.matcher.authority.as_deref(), Some("api.example"));
+    assert_eq!(api.matcher.path_prefix.as_deref(), Some("/v1/"));
+    assert_eq!(api.matcher.methods, ["POST", "PUT"]);
+    assert!(api.matcher.has_listener_port(8080) && !api.matcher.has_listener_port(80));
+    assert!(api.matcher.has_source("10.1.1.1".parse().unwrap()));
+    assert_eq!(api.matcher.sources[1].to_string(), "2001:db8::1/128");
+    assert_eq!(api.protocol, Protocol::Tcp);
+    assert_eq!(api.limits.inflight, NonZeroU32::new(100));
+    assert_eq!(api.limits.arrivals_per_s, NonZeroU32::new(500));
+    assert_eq!(api.limits.connecting, None);
+    let hold = Hold {
+        max_wait: Duration::from_millis(1500),
+        max_waiting: NonZeroU32::new(7).unwrap(),
+        order: Order::OldestFirst,
+    };
+    assert_eq!(api.hold, Some(hold));
+    let reject = Reject {
+        http_status: 429,
+        retry_after: Duration::from_millis(500),
+        body: "later".to_string(),
+        tcp: TcpReject::Close,
+    };
+    assert_eq!(api.reject, reject);
+
+    assert_eq!((db.mode, db.protocol), (Mode::Shadow, Protocol::Postgres));
+    assert_eq!(db.limits.connecting, NonZeroU32::new(20));
+    assert_eq!(db.hold, None);
+    let cluster = "refuse-here".to_string();
+    assert_eq!(db.reject.tcp, TcpReject::Protocol { cluster });
+
+    assert_eq!((rest.mode, rest.protocol), (Mode::Off, Protocol::Mysql));
+    assert!(rest.matcher.is_everything());
+}
+
+#[test]
+fn the_whole_contract_is_known_and_the_rest_is_for_later() {
+    let text = r#"{
+      "mode": "enforce",
+      "rules": [{
+        "name": "orders-db",
+        "match": {"cluster": "orders-db", "authority": "api.example", "path_prefix": "/v1/",
+                  "method": ["POST"], "listener_port": 5432, "source": ["10.0.0.0/8"]},
+        "protocol": "postgres",
+        "limits": {"inflight": 100, "arrivals_per_s": 500, "connecting": 20},
+        "key": "source_ip",
+        "sticky": "source_ip",
+        "classes": [
+          {"name": "admin", "match": {"source": ["10.9.0.0/16"]}, "priority": 0, "reserved": 5},
+          {"name": "batch", "match": {"header": {"name": "x-tier", "value": "batch"}},
+           "priority": 2}],
+        "surge": {"sensitivity": 2.0, "min_excess": 20, "warm_up": "60s", "baseline_per_s": 20},
+        "hold": {"max_wait": "100ms", "max_waiting": 1024, "order": "newest_first"},
+        "redirect": {"cluster": "orders-db-replica"},
+        "reject": {"http_status": 503, "retry_after": "2s", "body": "...", "tcp": "protocol",
+                   "cluster": "tidegate-refuse", "slow": "2s", "max_slow": 4096},
+        "adaptive": true
+      }]
+    }"#;
+    let later = [
+        "key",
+        "sticky",
+        "classes",
+        "surge",
+        "redirect",
+        "adaptive",
+        "reject.slow",
+        "reject.max_slow",
+    ]
+    .map(|field| {
+        format!("rules[0].{field}: not supported yet by this version ({VERSION}); remove it")
+    })
+    .join("\n");
+    assert_eq!(refused_in(INSPECTS, text), later);
+}
+
+#[test]
+fn what_is_for_later_and_malformed_is_malformed() {
+    let key = "rules[0].key: found \"ip\"; write none, source_ip, peer, sni, authority, \
+        header:NAME, postgres.user, postgres.database or postgres.application_name";
+    all_refused([
+        (r#""key": "ip""#, key),
+        (
+            r#""sticky": "cookie:""#,
+            "rules[0].sticky: found \"cookie:\"; write source_ip, header:NAME, cookie:NAME or key",
+        ),
+        (
+            r#""classes": [{"name": "b", "priority": -1, "match": {"source": []}}]"#,
+            "rules[0].classes[0].priority: found -1; write a whole number from 0 to 1000000\n\
+             rules[0].classes[0].match.source: an empty list matches nothing; \
+             leave it out to match everything",
+        ),
+        (
+            r#""surge": {"sensitivity": 0, "warm_up": 60}"#,
+            "rules[0].surge.sensitivity: found 0; write a number above 0, up to 1000000\n\
+             rules[0].surge.warm_up: 60 has no unit; write a duration such as \"500ms\" or \"2s\"",
+        ),
+        (
+            r#""redirect": {"header": {"value": "x"}}"#,
+            "rules[0].redirect.header.name: it is missing; write the name of the header",
+        ),
+        (
+            r#""adaptive": "yes""#,
+            "rules[0].adaptive: found \"yes\"; write true or false",
+        ),
+        (
+            r#""reject": {"slow": true, "max_slow": 1.5}"#,
+            "rules[0].reject.slow: found true; write a duration such as \"500ms\" or \"2s\"\n\
+             rules[0].reject.max_slow: found 1.5; write a whole number from 1 to 4294967295",
+        ),
+    ]);
+}
+
+#[test]
+fn text_may_begin_with_a_newline_or_a_byte_order_mark() {
+    for text in [
+        "\n{\"mode\": \"off\"}",
+        "\n \n\n{\"mode\":\"off\"}",
+        "\u{FEFF}{\"mode\": \"off\"}",
+    ] {
+        assert_eq!(accepted(text).rules()[0].mode, Mode::Off);
+    }
+}
+
+#[test]
+fn an_error_in_the_json_names_its_line_and_column() {
+    for text in [
+        "{\"mode\": \"off\",\n  rules: 5}",
+        "\n{\"mode\" \"off\"}",
+        "{",
+    ] {
+        let what = refused(text);
+        assert!(what.starts_with("(configuration): "), "{what}");
+        assert!(
+            what.contains(" at line ") && what.contains(" column "),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn what_is_neither_json_nor_a_struct_is_shown_short() {
+    for bytes in [
+        &b"mode: enforce\nrules:\n"[..],
+        b"null",
+        b"[1]",
+        b"\n\x00",
+        b"\xff\xfe{",
+        b"{\"mode\": \"\xff\"}",
+        &[b'x'; 4096],
+    ] {
+        let error = parse(bytes, PLAIN).unwrap_err().to_string();
+        assert!(error.starts_with("(configuration): found \""), "{error}");
+        assert!(
+            error.contains("; write JSON such as {\"mode\": \"shadow\"}"),
+            "{error}"
+        );
+        assert!(error.len() < 400 && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_configuration_of_more_than_a_mebibyte_is_refused_unread() {
+    let mut text = String::from("{}");
+    text.extend(core::iter::repeat_n(' ', bounds::CONFIGURATION_BYTES - 2));
+    accepted(&text);
+    text.push(' ');
+    assert_eq!(
+        refused(&text),
+        "(configuration): found 1048577 bytes; write at most 1048576"
+    );
+}
+
+#[test]
+fn no_text_is_echoed_at_length_or_with_control_characters() {
+    let long = format!("\\u001b[2J{}", "x".repeat(100_000));
+    for fields in [
+        format!(r#""mode": "{long}""#),
+        format!(r#""limits": {{"{long}": 1}}"#),
+        format!(r#""match": {{"source": ["{long}"], "method": ["{long}"]}}"#),
+        format!(r#""key": "{long}", "hold": "{long}", "protocol": "{long}""#),
+        format!(r#""{long}": 1, "{long}": 1"#),
+    ] {
+        let error = parse(rule(&fields).as_bytes(), PLAIN).unwrap_err();
+        for finding in error.findings() {
+            assert!(finding.what.len() < 400, "{finding}");
+            assert!(!finding.what.contains(char::is_control), "{finding}");
+        }
+    }
+}
