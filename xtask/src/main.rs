@@ -1,3 +1,127 @@
 //! The repository's own commands: `cargo xtask help` lists them.
 
-fn main() {}
+mod apt;
+mod bench;
+mod check;
+mod checkout;
+mod copied;
+mod demo;
+mod envoy;
+mod module;
+mod process;
+mod setup;
+mod tests;
+mod toolchain;
+mod tools;
+mod ui;
+mod wasm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{checkout::Context, process::NotReady, setup::Part};
+
+/// The repository's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+/// One command of the repository.
+#[derive(Subcommand)]
+enum Commands {
+    /// Set up every tool: Envoy, PostgreSQL, MariaDB, the wasm target, the wasm test runner
+    Setup,
+    /// Build target/tidegate/tidegate.wasm and target/tidegate/tidegate-inspect.wasm
+    Build,
+    /// From nothing to a surge in front of a real PostgreSQL, with and without the plugin
+    Demo {
+        /// What the demo itself understands
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build the plugin and run the real Envoy with a configuration
+    Envoy {
+        /// Envoy's bootstrap; paths inside it start at the checkout
+        config: std::path::PathBuf,
+        /// Further arguments for Envoy
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Formatting, lints for both targets, documentation
+    Check,
+    /// Set up, build, and run every test
+    Test {
+        /// Arguments for the native tests, a name for example
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Run the tests marked for wasm under Node
+    WasmTest {
+        /// Arguments for the test runner, a name for example
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Run a benchmark, or list them
+    Bench {
+        /// Which one
+        name: Option<String>,
+    },
+}
+
+/// 0: done. 1: something failed. 2: wrong usage, or a tool is missing and could not be set up.
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match Context::from_env().and_then(|ctx| run(&ctx, cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<NotReady>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// Runs one command.
+fn run(ctx: &Context, command: Commands) -> Result<ExitCode> {
+    match command {
+        Commands::Setup => {
+            setup::forget_what_was_skipped(ctx)?;
+            setup::ensure(ctx, &Part::ALL)?;
+            eprintln!("everything is set up in {}", ctx.checkout.tools.display());
+        }
+        Commands::Build => {
+            wasm::build(ctx)?;
+        }
+        Commands::Demo { args } => return demo::run(ctx, &args),
+        Commands::Envoy { config, args } => envoy::run(ctx, &config, &args)?,
+        Commands::Check => check::run(ctx)?,
+        Commands::Test { args } => tests::run(ctx, &args)?,
+        Commands::WasmTest { args } => tests::wasm(ctx, &args)?,
+        Commands::Bench { name } => return Ok(bench::run(name.as_deref())),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod cli_tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_passed_on() {
+        let cli = Cli::try_parse_from(["xtask", "test", "--", "surge", "--nocapture"]).unwrap();
+        let Commands::Test { args } = cli.command else {
+            panic!("not the command `test`");
+        };
+        assert_eq!(args, ["surge", "--nocapture"]);
+    }
+}

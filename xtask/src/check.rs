@@ -1,0 +1,40 @@
+//! Formatting, lints for both targets, documentation.
+
+use anyhow::Result;
+
+use crate::{
+    checkout::Context,
+    module::Kind,
+    process::{cargo, logged},
+    setup::{self, Part},
+    toolchain::{self, Need},
+};
+
+/// Runs every check; stops at the first that fails.
+pub fn run(ctx: &Context) -> Result<()> {
+    setup::ensure(ctx, &[Part::WasmLints])?;
+    let toolchain = toolchain::ensure(ctx, Need::Lints)?;
+
+    let mut fmt = cargo(ctx);
+    fmt.args(["fmt", "--all", "--check"]);
+    logged(ctx, "formatting", fmt)?;
+
+    let mut lints = cargo(ctx);
+    lints.args(["clippy", "--workspace", "--all-targets"]);
+    lints.args(["--", "-D", "warnings"]);
+    logged(ctx, "lints", lints)?;
+
+    for kind in Kind::ALL {
+        let mut lints = toolchain.cargo(ctx, "clippy", &["--lib"]);
+        lints.args(kind.features()).args(["--", "-D", "warnings"]);
+        logged(ctx, &format!("lints for {}", kind.file_name()), lints)?;
+    }
+
+    let mut docs = cargo(ctx);
+    docs.args(["doc", "--workspace", "--no-deps"]);
+    docs.env("RUSTDOCFLAGS", "-Dwarnings");
+    logged(ctx, "documentation", docs)?;
+
+    eprintln!("cargo xtask check: everything passed");
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Runs the tests: under Node, and native with the real tools.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    checkout::Context,
+    process::{NotReady, cargo, streamed, which},
+    setup::{self, MARIADB, Part},
+    toolchain::{self, Need},
+    tools, wasm as plugin,
+};
+
+/// Sets up what is missing, builds the plugin, and runs every test.
+pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
+    let since = Instant::now();
+    setup::ensure(ctx, &Part::ALL).context("step setup failed")?;
+    plugin::build(ctx).context("step build failed")?;
+    wasm(ctx, &[]).context("step wasm-test failed")?;
+    native(ctx, args).context("step native tests failed")?;
+    let without = if MARIADB.is_there() {
+        String::new()
+    } else {
+        ctx.ui.warn(&MARIADB.loss());
+        ", but without a real MariaDB".to_owned()
+    };
+    eprintln!(
+        "cargo xtask test: everything passed in {:.0} s (build, wasm tests, native tests){without}",
+        since.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Runs the tests that are marked for wasm.
+pub fn wasm(ctx: &Context, args: &[String]) -> Result<()> {
+    setup::ensure(ctx, &[Part::Wasm, Part::TestRunner])?;
+    if which("node").is_none() {
+        return Err(NotReady::new(
+            "the wasm tests run under Node, which is missing; type: sudo apt-get install nodejs",
+        ));
+    }
+    let toolchain = toolchain::ensure(ctx, Need::Build)?;
+    let mut command = toolchain.cargo(ctx, "test", &["--lib", "--"]);
+    command.args(args);
+    command.env(
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
+        tools::test_runner(&ctx.checkout),
+    );
+    streamed("wasm tests", command)
+}
+
+/// Runs the tests of the workspace; those that need real tools find them by variables.
+fn native(ctx: &Context, args: &[String]) -> Result<()> {
+    let mut command = cargo(ctx);
+    command.args(["test", "--workspace", "--"]).args(args);
+    command
+        .env("TIDEGATE_ENVOY", tools::envoy_bin(&ctx.checkout)?)
+        .env("TIDEGATE_PG_BIN", tools::postgres_home(ctx)?.join("bin"))
+        .env("TIDEGATE_WASM_DIR", &ctx.checkout.artifacts);
+    streamed("native tests", command)
+}
