@@ -141,7 +141,8 @@ impl Gates {
             hold: guard.rule.hold,
             shadow: guard.rule.mode != Mode::Enforce,
         };
-        let mut pool = SharedPool::new(&mut SharedData, &entry.key);
+        let mut shared = SharedData;
+        let mut pool = SharedPool::new(&mut shared, &entry.key);
         let answer = gate.on_arrival(&arrival, now, &mut pool);
         count_replaced(&entry.metrics, &pool);
         answer
@@ -188,7 +189,8 @@ impl Gates {
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
             if let Some(gate) = &mut entry.gate {
-                let mut pool = SharedPool::new(&mut SharedData, &entry.key);
+                let mut shared = SharedData;
+                let mut pool = SharedPool::new(&mut shared, &entry.key);
                 gate.on_tick(now, &mut pool, outcomes);
                 count_replaced(&entry.metrics, &pool);
             }

@@ -6,7 +6,7 @@ use super::{
     matching::Kind,
     vm::{self, Guarded, Verdict},
 };
-use crate::{config::TcpReject, engine::Fault};
+use crate::engine::Fault;
 
 #[cfg(feature = "inspect")]
 pub use inspect::{Refusal, Refusals, on_downstream_data, on_upstream_data};
@@ -36,19 +36,15 @@ pub fn refuse_held(id: u32, guarded: &Guarded) {
 
 /// Refuses a connection; it must go on when its refusal is given by another cluster.
 fn refuse(id: u32, guarded: &Guarded) -> Action {
-    let Some(guard) = guarded.guard() else {
+    #[cfg(feature = "inspect")]
+    if inspect::refuse(id, guarded) {
         return Action::Continue;
-    };
-    match &guard.rule.reject.tcp {
-        #[cfg(feature = "inspect")]
-        TcpReject::Protocol { cluster } if inspect::refuse(id, guard.rule.protocol, cluster) => {
-            Action::Continue
-        }
-        _ => {
-            close(id);
-            Action::Pause
-        }
     }
+    // The other module's configurations ask for nothing else.
+    #[cfg(not(feature = "inspect"))]
+    let _ = guarded;
+    close(id);
+    Action::Pause
 }
 
 /// Closes a connection. The effective context is the connection's.
@@ -69,9 +65,9 @@ mod inspect {
     use alloc::{collections::VecDeque, vec::Vec};
     use core::time::Duration;
 
-    use super::{Action, host, vm};
+    use super::{Action, Guarded, host, vm};
     use crate::{
-        config::Protocol,
+        config::{Protocol, TcpReject},
         engine::{Fault, Place, StreamId, Timestamp},
         plugin::host::Buffer,
         protocol::{mysql, postgres},
@@ -145,8 +141,15 @@ mod inspect {
         }
     }
 
-    /// Leads a connection to where it is refused; whether that was possible.
-    pub fn refuse(id: u32, protocol: Protocol, cluster: &str) -> bool {
+    /// Leads a connection to where it is refused in its protocol; whether that was asked for and
+    /// possible.
+    pub fn refuse(id: u32, guarded: &Guarded) -> bool {
+        let Some(rule) = guarded.guard().map(|guard| &guard.rule) else {
+            return false;
+        };
+        let TcpReject::Protocol { cluster } = &rule.reject.tcp else {
+            return false;
+        };
         let begun = vm::with(|vm| {
             let now = host::now();
             if !vm.refusals.begin(StreamId(id), now) {
@@ -160,7 +163,7 @@ mod inspect {
             }
             if let Some(stream) = vm.stream(id) {
                 stream.refusal = Some(Refusal {
-                    protocol,
+                    protocol: rule.protocol,
                     answered: false,
                 });
             }

@@ -201,10 +201,7 @@ impl Vm {
             );
             return false;
         }
-        let build = Build {
-            inspect: cfg!(feature = "inspect"),
-        };
-        let policy = match config::parse(&bytes, build) {
+        let policy = match config::parse(&bytes, Build::THIS) {
             Ok(policy) => policy,
             Err(error) => {
                 for finding in error.findings() {
@@ -217,8 +214,9 @@ impl Vm {
         metrics::show_build();
         let now = host::now();
         let guards = policy
-            .into_rules()
-            .into_iter()
+            .rules()
+            .iter()
+            .cloned()
             .map(|rule| self.gates.guard(rule))
             .collect();
         let active = Rc::new(Active { guards });
@@ -397,11 +395,6 @@ impl Vm {
 
     fn root(&self, id: u32) -> Option<&Root> {
         self.roots.iter().find(|root| root.id == id)
-    }
-
-    /// The time of the last tick or limited arrival.
-    pub fn now(&self) -> Timestamp {
-        self.now
     }
 
     /// A number for jitter (xorshift64*); nothing secret.
