@@ -147,8 +147,11 @@ impl<S: SharedStore + ?Sized> Pool for SharedPool<'_, S> {
 /// A store in memory, for tests and for replaying the past. Its clones share the values.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
-    values: Rc<RefCell<BTreeMap<String, (Vec<u8>, NonZeroU32)>>>,
+    values: Rc<RefCell<BTreeMap<String, Versioned>>>,
 }
+
+/// A value, and the number of times that it was replaced.
+type Versioned = (Vec<u8>, NonZeroU32);
 
 impl SharedStore for MemoryStore {
     fn load(&mut self, key: &str) -> Result<Option<(Vec<u8>, Cas)>, StoreError> {

@@ -222,6 +222,10 @@ fn distance(name: &str, known: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

@@ -215,6 +215,8 @@ impl<'a> Bytes<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::{super::tests::encode, *};
 

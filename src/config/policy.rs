@@ -239,6 +239,9 @@ impl TcpReject {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

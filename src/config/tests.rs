@@ -4,6 +4,9 @@ use alloc::{
 };
 use core::{num::NonZeroU32, time::Duration};
 
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
 use super::*;
 use crate::{
     build_info::VERSION,

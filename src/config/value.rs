@@ -219,6 +219,10 @@ impl<'de> Deserializer<'de> for &'de Value {
 
 #[cfg(test)]
 mod tests {
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     fn refused(text: &str) -> String {

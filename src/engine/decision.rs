@@ -223,6 +223,10 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

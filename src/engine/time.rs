@@ -51,6 +51,10 @@ pub(crate) fn nanos(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

@@ -128,6 +128,10 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     fn waiter(id: u32, order: Order) -> Waiter {

@@ -125,6 +125,9 @@ impl<const N: usize> Window<N> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

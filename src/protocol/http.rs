@@ -58,7 +58,7 @@ pub fn refusal(
     }
     let wait = jittered(retry_after, random);
     // The lower bits are as good as the upper ones, and independent of them.
-    let threshold = (random & 0xffff) * 1000 >> 16;
+    let threshold = ((random & 0xffff) * 1000) >> 16;
     let seconds = wait
         .as_secs()
         .saturating_add(u64::from(wait.subsec_millis() > threshold));
@@ -72,6 +72,9 @@ pub fn refusal(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
 

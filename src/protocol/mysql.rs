@@ -28,6 +28,10 @@ pub fn error(message: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    // On wasm32 they run under Node.
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
     use super::*;
 
     #[test]

@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use anyhow::{Context as _, Result, bail};
-use wasm_encoder::{ExportKind, ExportSection, RawSection};
-use wasmparser::{ExternalKind, Parser, Payload, Validator};
+use wasmparser::{Parser, Payload, Validator};
 
 /// The two builds of the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,34 +100,6 @@ pub fn verify(bytes: &[u8], kind: Kind) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Takes away the exports that the plugin has no use for: Envoy then skips those callbacks.
-///
-/// The SDK exports every callback, whether the plugin implements it or not. A plugin that begins to
-/// look at bodies or trailers must take their callbacks off the list, or they are never called.
-pub fn prune(bytes: &[u8], kind: Kind) -> Result<Vec<u8>> {
-    let unused =
-        |name: &str| HTTP_DATA.contains(&name) || (kind == Kind::Plain && TCP_DATA.contains(&name));
-    let mut module = wasm_encoder::Module::new();
-    for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.context("not a module")?;
-        if let Payload::ExportSection(section) = payload {
-            let mut exports = ExportSection::new();
-            for export in section {
-                let export = export?;
-                if !unused(export.name) {
-                    exports.export(export.name, kind_of(export.kind)?, export.index);
-                }
-            }
-            module.section(&exports);
-        } else if let Some((id, range)) = payload.as_section() {
-            let range = usize::try_from(range.start)?..usize::try_from(range.end)?;
-            let data = bytes.get(range).context("a section ends outside")?;
-            module.section(&RawSection { id, data });
-        }
-    }
-    Ok(module.finish())
-}
-
 /// The imports and exports, and the imports that are no functions of the host.
 fn read(bytes: &[u8]) -> Result<(Summary, Vec<String>)> {
     let mut summary = Summary {
@@ -156,17 +127,6 @@ fn read(bytes: &[u8]) -> Result<(Summary, Vec<String>)> {
         }
     }
     Ok((summary, foreign))
-}
-
-/// The same kind of export in the words of the writer.
-fn kind_of(kind: ExternalKind) -> Result<ExportKind> {
-    Ok(match kind {
-        ExternalKind::Func | ExternalKind::FuncExact => ExportKind::Func,
-        ExternalKind::Table => ExportKind::Table,
-        ExternalKind::Memory => ExportKind::Memory,
-        ExternalKind::Global => ExportKind::Global,
-        ExternalKind::Tag => ExportKind::Tag,
-    })
 }
 
 #[cfg(test)]
@@ -236,18 +196,5 @@ mod tests {
             assert!(error.to_string().contains(name), "{error}");
         }
         assert!(verify(b"no module", Kind::Plain).is_err());
-    }
-
-    #[test]
-    fn pruning_leaves_what_the_kind_needs_and_all_else_as_it_was() {
-        let everything = with(&[TCP_DATA[0], TCP_DATA[1], HTTP_DATA[0], "proxy_on_tick"]);
-        let bytes = module(&[LOG], &everything);
-        let plain = prune(&bytes, Kind::Plain).unwrap();
-        assert_eq!(plain, module(&[LOG], &with(&["proxy_on_tick"])));
-        let inspect = prune(&bytes, Kind::Inspect).unwrap();
-        let exports = with(&[TCP_DATA[0], TCP_DATA[1], "proxy_on_tick"]);
-        assert_eq!(inspect, module(&[LOG], &exports));
-        verify(&plain, Kind::Plain).unwrap();
-        verify(&inspect, Kind::Inspect).unwrap();
     }
 }

@@ -48,7 +48,7 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
     Ok(ctx.checkout.artifacts.clone())
 }
 
-/// Compiles, prunes, optimizes and checks one module.
+/// Compiles, optimizes and checks one module.
 fn build_one(
     ctx: &Context,
     toolchain: Toolchain,
@@ -66,11 +66,10 @@ fn build_one(
         .join(TARGET)
         .join("release/tidegate.wasm");
     let raw = read(&linked)?;
-    let pruned = module::prune(&raw, kind).with_context(|| format!("cannot prune {name}"))?;
     let path = ctx.checkout.artifacts.join(name);
     let finished = match optimizer {
-        Some(optimizer) => optimizer.run(ctx, &pruned, &path)?,
-        None => pruned,
+        Some(optimizer) => optimizer.run(ctx, &raw, &path)?,
+        None => raw.clone(),
     };
     // A module that fails the checks must not lie where a proxy would load it.
     let summary = module::verify(&finished, kind).inspect_err(|_| {

@@ -5,6 +5,8 @@ use alloc::{
 };
 
 use proptest::{collection::vec, option, prelude::*};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{super::duration, *};
 

@@ -1,5 +1,7 @@
 use alloc::{string::ToString, vec::Vec};
 use core::{num::NonZeroU32, time::Duration};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
