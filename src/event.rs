@@ -22,6 +22,107 @@ pub enum Event<'a> {
         /// In the order in which they are matched.
         rules: Vec<StartedRule<'a>>,
     },
+    /// Arrivals or open connections became abnormal.
+    SurgeStarted {
+        /// Whose.
+        rule: &'a str,
+        /// When, by Envoy's clock.
+        at: Rfc3339,
+        /// Arrivals a second, over the last 2 s.
+        rate_per_s: Tenths,
+        /// The learned normal rate.
+        baseline_per_s: Tenths,
+        /// The highest multiple of the baseline in any window, 0.5 s to 32 s.
+        ratio: Tenths,
+        /// Open now.
+        inflight: u64,
+        /// The most that may be; 0 when there is no limit.
+        inflight_limit: u32,
+        /// What is abnormal: `arrivals` or `inflight`.
+        signal: &'static str,
+        /// `one_caller`, `few_callers` or `everybody`.
+        spread: &'static str,
+        /// Who is behind it, the largest share first.
+        callers: Vec<Caller>,
+    },
+    /// It is over.
+    SurgeEnded {
+        /// Whose.
+        rule: &'a str,
+        /// When, by Envoy's clock.
+        at: Rfc3339,
+        /// How long it lasted.
+        duration_s: Tenths,
+        /// The highest rate over 2 s.
+        peak_per_s: Tenths,
+        /// The learned normal rate.
+        baseline_per_s: Tenths,
+        /// Refused while it lasted.
+        rejected: u64,
+        /// Held while it lasted.
+        held: u64,
+    },
+    /// The rate has climbed slowly, far above what it has been in the last days.
+    DriftWarning {
+        /// Whose.
+        rule: &'a str,
+        /// When, by Envoy's clock.
+        at: Rfc3339,
+        /// Arrivals a second, over the last 2 s.
+        rate_per_s: Tenths,
+        /// The learned normal rate.
+        baseline_per_s: Tenths,
+    },
+    /// The upstream refuses, is slow to connect, or says nothing.
+    UpstreamRefusing {
+        /// Whose.
+        rule: &'a str,
+        /// When, by Envoy's clock.
+        at: Rfc3339,
+        /// Since the last line of this kind: connections and requests that it refused.
+        refused: u64,
+        /// Open now.
+        inflight: u64,
+    },
+}
+
+/// A caller in [`Event::SurgeStarted`].
+#[derive(Debug, Serialize)]
+pub struct Caller {
+    /// What the rule's `key` says of it; what is not text is escaped.
+    pub key: String,
+    /// Its arrivals a second.
+    pub rate_per_s: Tenths,
+    /// Its own learned normal rate.
+    pub baseline_per_s: Tenths,
+    /// Its part of all arrivals, 0 to 1.
+    pub share: Hundredths,
+}
+
+/// A number with one decimal; what is none is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tenths(pub f64);
+
+/// A number with two decimals; what is none is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hundredths(pub f64);
+
+impl Serialize for Tenths {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(rounded(self.0, 10.0))
+    }
+}
+
+impl Serialize for Hundredths {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(rounded(self.0, 100.0))
+    }
+}
+
+/// Rounded to a part; JSON has no word for what is not finite.
+fn rounded(number: f64, parts: f64) -> f64 {
+    let rounded = (number * parts).round() / parts;
+    if rounded.is_finite() { rounded } else { 0.0 }
 }
 
 /// A rule in [`Event::Started`].
@@ -113,6 +214,37 @@ mod tests {
         ] {
             assert_eq!(Rfc3339(Timestamp::from_millis(millis)).to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_surge_line_says_who_and_how_much_and_escapes_what_a_client_sent() {
+        let line = Event::SurgeStarted {
+            rule: "orders-db",
+            at: Rfc3339(Timestamp::from_millis(0)),
+            rate_per_s: Tenths(412.04),
+            baseline_per_s: Tenths(21.26),
+            ratio: Tenths(f64::INFINITY),
+            inflight: 100,
+            inflight_limit: 100,
+            signal: "arrivals",
+            spread: "one_caller",
+            callers: alloc::vec![Caller {
+                key: "10.0.0.7\n\"}\u{1b}[31m".into(),
+                rate_per_s: Tenths(390.1),
+                baseline_per_s: Tenths(1.9),
+                share: Hundredths(0.9467),
+            }],
+        }
+        .line();
+        assert_eq!(line.lines().count(), 1);
+        assert!(!line.contains('\u{1b}'));
+        let json = line.strip_prefix("tidegate_event ").expect("its mark");
+        let value: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        assert_eq!(value["event"], "surge_started");
+        assert_eq!(value["rate_per_s"], 412.0);
+        assert_eq!(value["baseline_per_s"], 21.3);
+        assert_eq!(value["ratio"], 0.0);
+        assert_eq!(value["callers"][0]["share"], 0.95);
     }
 
     #[test]

@@ -59,8 +59,8 @@ enum Refusal {
 ///
 /// It decides by what all workers have, which is in the [`Pool`]: its own numbers are here, and
 /// its row in the pool says them to the others. A slot that was given back becomes free with the
-/// next call and not at once: the host tells of the end of a connection before it has closed the
-/// upstream's side of it.
+/// next arrival or tick and not at once: the host tells of the end of a connection before it has
+/// closed the upstream's side of it.
 ///
 /// Cost of an arrival: one update of the pool if the rule has a limit, none otherwise; of a close:
 /// none. Memory: what waits, which `hold.max_waiting` bounds.
@@ -68,8 +68,6 @@ enum Refusal {
 pub struct Gate {
     me: WorkerId,
     mine: Mine,
-    /// Ended since the last call, see above.
-    ended: Mine,
     waiting: Waiting,
     arrived: Window<RATE_BUCKETS>,
     /// The row as the others know it.
@@ -90,7 +88,6 @@ impl Gate {
         Self {
             me,
             mine: Mine::default(),
-            ended: Mine::default(),
             waiting: Waiting::default(),
             arrived: Window::new(RATE_SPAN),
             told: None,
@@ -113,7 +110,6 @@ impl Gate {
         now: Timestamp,
         pool: &mut impl Pool,
     ) -> (Decision, Place) {
-        self.settle();
         self.arrived.add(now, 1);
         self.tally.arrivals += 1;
         let waiter = Waiter {
@@ -162,7 +158,7 @@ impl Gate {
         if let Place::Open { connecting } = place
             && core::mem::take(connecting)
         {
-            self.ended.connecting += 1;
+            self.mine.connecting = self.mine.connecting.saturating_sub(1);
         }
     }
 
@@ -174,19 +170,19 @@ impl Gate {
                 self.waiting.remove(id);
             }
             Place::Open { connecting } => {
-                self.ended.open += 1;
-                self.ended.connecting += u32::from(connecting);
+                let connecting = u32::from(connecting);
+                self.mine.open = self.mine.open.saturating_sub(1);
+                self.mine.connecting = self.mine.connecting.saturating_sub(connecting);
             }
             Place::Ghost => {
                 self.waiting.remove(id);
-                self.ended.ghosts += 1;
+                self.mine.ghosts = self.mine.ghosts.saturating_sub(1);
             }
         }
     }
 
     /// Serves those that wait, refuses those that waited too long, and tells the other workers.
     pub fn on_tick(&mut self, now: Timestamp, pool: &mut impl Pool, out: &mut Vec<Outcome>) {
-        self.settle();
         self.watch_the_clock(now);
         while let Some(waiter) = self.waiting.pop_displaced() {
             out.push(self.refused(&waiter, now, Reason::HoldFull));
@@ -203,10 +199,7 @@ impl Gate {
 
     /// Whether somebody waits for the next tick, so that it should come soon.
     pub fn needs_fast_tick(&self) -> bool {
-        let gives_back = self.ended.open > 0 || self.ended.connecting > 0;
-        self.waiting.needs_tick()
-            || self.mine.connecting > 0
-            || gives_back && (self.tight || self.seen.waiting > 0)
+        self.waiting.needs_tick() || self.mine.connecting > 0 || self.gives_back_urgently()
     }
 
     /// Whether nothing is open, waiting or to be told.
@@ -227,12 +220,12 @@ impl Gate {
         core::mem::take(&mut self.tally)
     }
 
-    /// Books what ended since the last call.
-    fn settle(&mut self) {
-        let ended = core::mem::take(&mut self.ended);
-        self.mine.open = self.mine.open.saturating_sub(ended.open);
-        self.mine.ghosts = self.mine.ghosts.saturating_sub(ended.ghosts);
-        self.mine.connecting = self.mine.connecting.saturating_sub(ended.connecting);
+    /// Whether others may be waiting for a slot that they don't know to be free.
+    fn gives_back_urgently(&self) -> bool {
+        let gives_back = self.told.is_some_and(|told| {
+            told.open > self.mine.open || told.connecting > self.mine.connecting
+        });
+        gives_back && (self.tight || self.seen.waiting > 0)
     }
 
     /// Whether others came first and are served first.
@@ -408,10 +401,7 @@ impl Gate {
             old.beat_ms.abs_diff(row.beat_ms) >= IDLE_BEAT.as_millis() as u64 / 2
         });
         let due = since >= BEAT && (news || self.told.is_some() || !self.seen.is_idle());
-        let gives_back = self
-            .told
-            .is_some_and(|old| old.open > row.open || old.connecting > row.connecting);
-        let urgent = gives_back && (self.tight || self.seen.waiting > 0);
+        let urgent = self.gives_back_urgently();
         if !(due || urgent || since >= IDLE_BEAT) {
             return;
         }

@@ -279,8 +279,43 @@ fn shadow_waits_on_paper_and_is_served_when_a_slot_is_free() {
     let out = world.tick(0);
     assert!(out[0].shadow && out[0].decision == Decision::Admit);
     assert_eq!(world.open(), 1);
+    world.pass(100);
+    world.tick(0);
+    assert_eq!(record(&world).totals().ghosts, 0);
     let tally = world.workers[0].borrow().tally;
     assert_eq!((tally.held, tally.admitted), (0, 2));
+}
+
+#[test]
+fn who_leaves_while_it_waits_on_paper_is_not_served_on_paper() {
+    let rule = Rule {
+        shadow: true,
+        ..holding(Order::NewestFirst)
+    };
+    let world = World::new(1, rule);
+    world.arrive(0);
+    world.arrive(0);
+    world.close_newest(0);
+    world.close_newest(0);
+    assert!(world.tick(0).is_empty());
+    world.pass(1000);
+    assert!(world.tick(0).is_empty());
+    let tally = world.workers[0].borrow().tally;
+    assert_eq!(tally.shadow_rejected, [0; Reason::ALL.len()]);
+}
+
+#[test]
+fn what_shadow_let_pass_at_one_worker_counts_for_enforce_at_another() {
+    let shadow = Rule {
+        shadow: true,
+        ..enforce(inflight(1))
+    };
+    let world = World::new(2, shadow);
+    world.arrive(0);
+    world.arrive(0);
+    world.tick(0);
+    world.rule.set(enforce(inflight(2)));
+    assert_ne!(world.arrive(1), Decision::Admit);
 }
 
 #[test]
@@ -309,6 +344,85 @@ fn a_store_that_fails_lets_everyone_pass_and_says_so() {
     // What passed is known, and holds as soon as the store works again.
     world.broken.set(false);
     assert_ne!(world.arrive(0), Decision::Admit);
+}
+
+#[test]
+fn a_record_that_others_always_change_makes_an_arrival_wait_and_nobody_else() {
+    let world = World::new(1, holding(Order::NewestFirst));
+    world.contended.set(true);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    world.rule.set(enforce(inflight(1)));
+    assert_eq!(world.arrive(0), Decision::Admit, "it can't wait");
+    assert_eq!(world.faults(Fault::StoreContended), 2);
+    world.contended.set(false);
+    world.close_newest(0);
+    assert_eq!(world.tick(0)[0].decision, Decision::Admit);
+}
+
+#[test]
+fn a_freed_slot_is_told_within_a_fast_tick_when_slots_are_scarce() {
+    let world = World::new(2, enforce(inflight(1)));
+    world.tick_all();
+    world.arrive(0);
+    for _ in 0..10 {
+        world.pass(100);
+        world.tick_all();
+    }
+    world.close_newest(0);
+    assert!(world.workers[0].borrow().gate.needs_fast_tick());
+    world.pass(4);
+    world.tick(0);
+    assert!(!world.workers[0].borrow().gate.needs_fast_tick());
+    assert_eq!(world.arrive(1), Decision::Admit);
+}
+
+#[test]
+fn a_tick_is_fast_only_while_somebody_needs_it() {
+    let fast = |world: &World| world.workers[0].borrow().gate.needs_fast_tick();
+    let world = World::new(1, holding(Order::NewestFirst));
+    world.arrive(0);
+    assert!(!fast(&world), "nobody waits");
+    world.arrive(0);
+    assert!(fast(&world), "one is held");
+    let connecting = Limits {
+        connecting: some(1),
+        ..Limits::default()
+    };
+    let world = World::new(1, enforce(connecting));
+    world.arrive(0);
+    assert!(fast(&world), "one connects");
+    world.close_newest(0);
+    let world = World::new(1, enforce(inflight(100)));
+    world.arrive(0);
+    world.close_newest(0);
+    assert!(!fast(&world), "there are slots enough");
+}
+
+#[test]
+fn what_others_have_is_known_within_a_beat() {
+    let world = World::new(2, enforce(inflight(9)));
+    world.arrive(0);
+    world.tick_all();
+    world.arrive(1);
+    for _ in 0..2 {
+        world.pass(100);
+        world.tick_all();
+    }
+    for worker in &world.workers {
+        assert_eq!(worker.borrow().gate.seen().open, 2);
+    }
+}
+
+#[test]
+fn a_foreign_record_is_replaced_even_when_nothing_is_to_be_told() {
+    let world = World::new(1, enforce(inflight(2)));
+    let garbage = world
+        .store
+        .clone()
+        .compare_and_set(KEY, b"something else", None);
+    garbage.expect("works");
+    world.tick(0);
+    assert_eq!(record(&world), PoolRecord::default());
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub struct World {
     pub meanwhile: RefCell<VecDeque<Step>>,
     /// Every load fails.
     pub broken: Cell<bool>,
+    /// Somebody else always gets in between.
+    pub contended: Cell<bool>,
 }
 
 /// The store as one worker sees it, while the others go on.
@@ -94,6 +96,9 @@ impl SharedStore for Racing<'_> {
         value: &[u8],
         cas: Option<Cas>,
     ) -> Result<(), StoreError> {
+        if self.0.contended.get() {
+            return Err(StoreError::Mismatch);
+        }
         self.0.store.clone().compare_and_set(key, value, cas)
     }
 }
@@ -117,6 +122,7 @@ impl World {
             next_id: Cell::new(1),
             meanwhile: RefCell::default(),
             broken: Cell::new(false),
+            contended: Cell::new(false),
         };
         // As the configuration does, alone on the main thread: the record exists before a worker.
         let mut first = Vec::new();
