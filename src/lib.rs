@@ -10,6 +10,7 @@
 //! | [`protocol`] | the few PostgreSQL and MySQL messages, bytes in and values out | nothing |
 //! | [`store`] | the shared records and the loop that updates them | `engine` |
 //! | [`event`] | the log lines that programs read | `engine` |
+//! | `scenario` | made-up arrivals for tests, benchmarks and replays, native alone | nothing |
 //! | `plugin` | the shell around all that inside Envoy, on wasm32 alone | all of the above |
 //!
 //! The one rule: nothing uses `plugin`, and the engine knows nothing of its host. Host calls exist
@@ -23,6 +24,8 @@ pub mod config;
 pub mod engine;
 pub mod event;
 pub mod protocol;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod scenario;
 pub mod store;
 
 // The unit tests for wasm32 run under Node, which has no Envoy to import from.

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeMap, rc::Rc, string::String, vec::Vec};
 use core::{cell::RefCell, fmt, num::NonZeroU32};
 
-use crate::engine::{Change, Fault, Pool, PoolRecord};
+use crate::engine::{Change, Fault, Record, Shared};
 
 /// How often a change is begun anew when others get in between.
 ///
@@ -67,13 +67,13 @@ pub trait SharedStore {
 pub fn update<S: SharedStore + ?Sized, R>(
     store: &mut S,
     key: &str,
-    first: &[u8],
+    first: impl Fn() -> Vec<u8>,
     mut change: impl FnMut(&[u8]) -> (Option<Vec<u8>>, R),
 ) -> Result<R, Fault> {
     for _ in 0..TRIES {
         let Some((old, cas)) = store.load(key).map_err(|_| Fault::StoreFailed)? else {
             store
-                .compare_and_set(key, first, None)
+                .compare_and_set(key, &first(), None)
                 .map_err(|_| Fault::StoreFailed)?;
             continue;
         };
@@ -90,58 +90,65 @@ pub fn update<S: SharedStore + ?Sized, R>(
     Err(Fault::StoreContended)
 }
 
-/// The [`PoolRecord`] of one rule in a store.
+/// A [`Record`] in a store.
 #[derive(Debug)]
-pub struct SharedPool<'a, S: ?Sized> {
+pub struct SharedRecord<'a, S: ?Sized, R: Record> {
     store: &'a mut S,
     key: &'a str,
-    replaced: u32,
+    setting: R::Setting,
+    replaced: bool,
 }
 
-impl<'a, S: SharedStore + ?Sized> SharedPool<'a, S> {
-    /// The pool at `key`.
-    pub fn new(store: &'a mut S, key: &'a str) -> Self {
+impl<'a, S: SharedStore + ?Sized, R: Record> SharedRecord<'a, S, R> {
+    /// The record at `key`.
+    pub fn new(store: &'a mut S, key: &'a str, setting: R::Setting) -> Self {
         Self {
             store,
             key,
-            replaced: 0,
+            setting,
+            replaced: false,
         }
     }
 
-    /// How many records of another version or origin were replaced.
-    pub fn replaced(&self) -> u32 {
+    /// Makes sure that there is one.
+    ///
+    /// # Errors
+    /// [`Fault::StoreFailed`].
+    pub fn begin(&mut self) -> Result<(), Fault> {
+        self.update(|_| Change::Keep(()))
+    }
+
+    /// Whether one of another version or origin was replaced.
+    pub fn replaced(&self) -> bool {
         self.replaced
     }
 }
 
-impl<S: SharedStore + ?Sized> Pool for SharedPool<'_, S> {
-    fn update<R>(
-        &mut self,
-        mut change: impl FnMut(&mut PoolRecord) -> Change<R>,
-    ) -> Result<R, Fault> {
-        let mut first = Vec::new();
+impl<S: SharedStore + ?Sized, R: Record> Shared<R> for SharedRecord<'_, S, R> {
+    fn update<A>(&mut self, mut change: impl FnMut(&mut R) -> Change<A>) -> Result<A, Fault> {
+        let setting = self.setting;
         let mut foreign = false;
-        // Written only where there is nothing; cheap enough to have at hand.
-        PoolRecord::default().encode(&mut first);
-        let answer = update(self.store, self.key, &first, |bytes| {
-            let mut record = PoolRecord::decode(bytes).unwrap_or_else(|_| {
+        let first = || encoded(&R::fresh(setting));
+        let answer = update(self.store, self.key, first, |bytes| {
+            let mut record = R::decode(bytes, setting).unwrap_or_else(|| {
                 foreign = true;
-                PoolRecord::default()
+                R::fresh(setting)
             });
             let (write, answer) = match change(&mut record) {
                 Change::Keep(answer) => (foreign, answer),
                 Change::Write(answer) => (true, answer),
             };
-            let new = write.then(|| {
-                let mut new = Vec::new();
-                record.encode(&mut new);
-                new
-            });
-            (new, answer)
+            (write.then(|| encoded(&record)), answer)
         });
-        self.replaced += u32::from(foreign && answer.is_ok());
+        self.replaced |= foreign && answer.is_ok();
         answer
     }
+}
+
+fn encoded(record: &impl Record) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    bytes
 }
 
 /// A store in memory, for tests and for replaying the past. Its clones share the values.

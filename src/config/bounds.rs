@@ -14,6 +14,14 @@ pub const LIMIT: RangeInclusive<u32> = 1..=1_000_000;
 pub const MAX_WAITING: RangeInclusive<u32> = 1..=65_536;
 /// `hold.max_wait`.
 pub const MAX_WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+/// `surge.sensitivity`.
+pub const SENSITIVITY: RangeInclusive<f64> = 1.05..=1000.0;
+/// `surge.min_excess`.
+pub const MIN_EXCESS: RangeInclusive<u32> = 0..=1_000_000;
+/// `surge.warm_up`.
+pub const WARM_UP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+/// `surge.baseline_per_s`.
+pub const BASELINE_PER_S: RangeInclusive<f64> = 0.1..=1e6;
 /// `reject.retry_after`, in whole milliseconds.
 pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// `reject.http_status`.

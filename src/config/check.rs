@@ -8,11 +8,13 @@ use super::{
     field::{Field, List, Of, OrOff},
     finding::{Findings, Path},
     later::Later,
-    part::{for_each, instead_of_text, is_token, list, rule_name, span, text, too_long, whole},
-    policy::{Match, Policy, Protocol, Reject, Rule, RuleName, TcpReject, default_hold},
-    raw::{RawConfig, RawHold, RawLimits, RawMatch, RawReject, RawRule, WrittenTcp},
+    part::{
+        for_each, instead_of_text, is_token, list, number, rule_name, span, text, too_long, whole,
+    },
+    policy::{Key, Match, Policy, Protocol, Reject, Rule, RuleName, TcpReject, default_hold},
+    raw::{RawConfig, RawHold, RawLimits, RawMatch, RawReject, RawRule, RawSurge, WrittenTcp},
 };
-use crate::engine::{Hold, Limits, Mode};
+use crate::engine::{DetectorConfig, Hold, Limits, Mode};
 
 /// Checks everything, and collects all that is wrong.
 pub(super) fn policy(raw: RawConfig, build: Build) -> Result<Policy, ConfigError> {
@@ -97,14 +99,16 @@ fn check_rule(
         .take(raw.protocol, &at.field("protocol"))
         .map_or(Protocol::default(), |Of(protocol)| protocol);
     let limits = check_limits(findings, &at.field("limits"), raw.limits);
+    let key = findings
+        .take(raw.key, &at.field("key"))
+        .map_or(Key::default(), |Of(key)| key);
+    let surge = check_surge(findings, &at.field("surge"), raw.surge);
     let hold = check_hold(findings, &at.field("hold"), raw.hold);
     let at_reject = &at.field("reject");
     let mut raw_reject = findings.take(raw.reject, at_reject).unwrap_or_default();
     let later = Later {
-        key: raw.key,
         sticky: raw.sticky,
         classes: raw.classes,
-        surge: raw.surge,
         redirect: raw.redirect,
         adaptive: raw.adaptive,
         slow: core::mem::take(&mut raw_reject.slow),
@@ -119,6 +123,8 @@ fn check_rule(
         matcher,
         protocol,
         limits,
+        key,
+        surge,
         hold,
         reject,
     };
@@ -194,6 +200,35 @@ fn check_limits(findings: &mut Findings, at: &Path<'_>, raw: Field<RawLimits>) -
         arrivals_per_s: limit("arrivals_per_s", raw.arrivals_per_s),
         connecting: limit("connecting", raw.connecting),
     }
+}
+
+fn check_surge(findings: &mut Findings, at: &Path<'_>, raw: Field<RawSurge>) -> DetectorConfig {
+    let raw = findings.take(raw, at).unwrap_or_default();
+    let mut surge = DetectorConfig::default();
+    let sensitivity = number(
+        findings,
+        &at.field("sensitivity"),
+        raw.sensitivity,
+        bounds::SENSITIVITY,
+    );
+    surge.sensitivity = sensitivity.unwrap_or(surge.sensitivity);
+    let excess = whole(
+        findings,
+        &at.field("min_excess"),
+        raw.min_excess,
+        bounds::MIN_EXCESS,
+        None,
+    );
+    surge.min_excess = excess.map_or(surge.min_excess, f64::from);
+    let warm_up = span(findings, &at.field("warm_up"), raw.warm_up, bounds::WARM_UP);
+    surge.warm_up = warm_up.unwrap_or(surge.warm_up);
+    surge.baseline_per_s = number(
+        findings,
+        &at.field("baseline_per_s"),
+        raw.baseline_per_s,
+        bounds::BASELINE_PER_S,
+    );
+    surge
 }
 
 fn check_hold(findings: &mut Findings, at: &Path<'_>, raw: Field<OrOff<RawHold>>) -> Option<Hold> {
@@ -318,6 +353,7 @@ fn refuse_contradictions(findings: &mut Findings, at: &Path<'_>, rule: &Rule, bu
             );
         }
     }
+    refuse_key_contradictions(findings, at, rule, build);
     if let TcpReject::Protocol { .. } = rule.reject.tcp {
         let at = &at.field("reject");
         let at = &at.field("tcp");
@@ -335,4 +371,23 @@ fn refuse_contradictions(findings: &mut Findings, at: &Path<'_>, rule: &Rule, bu
             );
         }
     }
+}
+
+fn refuse_key_contradictions(findings: &mut Findings, at: &Path<'_>, rule: &Rule, build: Build) {
+    let what = match &rule.key {
+        Key::Postgres(_) if rule.protocol != Protocol::Postgres => {
+            "it is read from PostgreSQL connections; write `protocol: postgres` in the rule, or \
+             another key"
+        }
+        Key::Postgres(_) if !build.inspect => {
+            "this module does not read database protocols; load tidegate-inspect.wasm or write \
+             another key"
+        }
+        Key::Authority | Key::Header(_) if rule.protocol != Protocol::Tcp => {
+            "it is known of HTTP requests only, and the rule's protocol is of TCP connections; \
+             write source_ip, peer or sni"
+        }
+        _ => return,
+    };
+    findings.add(&at.field("key"), what);
 }

@@ -14,16 +14,14 @@ use super::{
     cidr::Cidr,
     field::{Field, List, Of, OrOff, Scalar},
     finding::{Findings, Path},
-    part::{for_each, instead, instead_of_text, is_token, list, rule_name, text, whole},
+    part::{for_each, instead_of_text, is_token, list, rule_name, text, whole},
 };
 use crate::build_info::VERSION;
 
 /// The fields of a rule that are not supported yet.
 pub(super) struct Later {
-    pub(super) key: Field<Of<WrittenKey>>,
     pub(super) sticky: Field<Of<WrittenSticky>>,
     pub(super) classes: Field<List<RawClass>>,
-    pub(super) surge: Field<RawSurge>,
     pub(super) redirect: Field<RawRedirect>,
     pub(super) adaptive: Field<Of<bool>>,
     /// `reject.slow`.
@@ -37,12 +35,8 @@ impl Later {
     pub(super) fn refuse(self, rule: &Path<'_>, findings: &mut Findings) {
         let reject = &rule.field("reject");
         let mut refuse = Refuse(findings);
-        refuse.field(rule.field("key"), self.key, |_, _, key| {
-            !matches!(key, Of(WrittenKey::None))
-        });
         refuse.field(rule.field("sticky"), self.sticky, |_, _, _| true);
         refuse.field(rule.field("classes"), self.classes, check_classes);
-        refuse.field(rule.field("surge"), self.surge, check_surge);
         refuse.field(rule.field("redirect"), self.redirect, check_redirect);
         refuse.field(rule.field("adaptive"), self.adaptive, |_, _, Of(on)| on);
         refuse.field(reject.field("slow"), self.slow, |_, _, slow| {
@@ -80,36 +74,6 @@ impl Refuse<'_> {
     }
 }
 
-/// Who is counted.
-pub(super) enum WrittenKey {
-    /// Nobody: callers are not told apart.
-    None,
-    /// One of the others.
-    Some,
-}
-
-impl Scalar for WrittenKey {
-    const TO_WRITE: &'static str = "none, source_ip, peer, sni, authority, header:NAME, \
-        postgres.user, postgres.database or postgres.application_name";
-
-    fn from_text(text: &str) -> Result<Option<Self>, String> {
-        Ok(match text {
-            "none" => Some(Self::None),
-            "source_ip"
-            | "peer"
-            | "sni"
-            | "authority"
-            | "postgres.user"
-            | "postgres.database"
-            | "postgres.application_name" => Some(Self::Some),
-            _ => text
-                .strip_prefix("header:")
-                .filter(|name| is_token(name))
-                .map(|_| Self::Some),
-        })
-    }
-}
-
 /// Who gets stable service.
 pub(super) struct WrittenSticky;
 
@@ -125,63 +89,68 @@ impl Scalar for WrittenSticky {
     }
 }
 
+/// A class of arrivals.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "a class such as {\"name\": \"batch\", \"priority\": 2}"
 )]
 pub(super) struct RawClass {
+    /// The label of the class.
     name: Field<Of<String>>,
+    /// All that is given must hold.
     #[serde(rename = "match")]
     matcher: Field<RawClassMatch>,
+    /// 0 is served first.
     priority: Field<Of<f64>>,
+    /// Places of the inflight limit that are its own.
     reserved: Field<Of<f64>>,
 }
 
+/// Which arrivals are of a class.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "an object such as {\"source\": [\"10.9.0.0/16\"]}"
 )]
 struct RawClassMatch {
+    /// The downstream's address is in one of these ranges.
     source: Field<List<Of<Cidr>>>,
+    /// HTTP only: a header has this value.
     header: Field<RawHeader>,
 }
 
+/// A header.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "an object such as {\"name\": \"x-tier\", \"value\": \"batch\"}"
 )]
 struct RawHeader {
+    /// Its name.
     name: Field<Of<String>>,
+    /// Its value.
     value: Field<Of<String>>,
 }
 
+/// Where arrivals go that would be rejected otherwise.
 #[derive(Default, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"sensitivity\": 2.0}"
-)]
-pub(super) struct RawSurge {
-    sensitivity: Field<Of<f64>>,
-    min_excess: Field<Of<f64>>,
-    warm_up: Field<Of<Duration>>,
-    baseline_per_s: Field<Of<f64>>,
-}
-
-#[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "an object such as {\"cluster\": \"orders-db-replica\"}"
 )]
 pub(super) struct RawRedirect {
+    /// TCP: another cluster.
     cluster: Field<Of<String>>,
+    /// HTTP: a request header to set, by which a route is chosen.
     header: Field<RawHeader>,
 }
 
@@ -200,24 +169,6 @@ fn check_classes(findings: &mut Findings, at: &Path<'_>, classes: List<RawClass>
         }
     });
     any
-}
-
-fn check_surge(findings: &mut Findings, at: &Path<'_>, surge: RawSurge) -> bool {
-    for (field, number) in [
-        ("sensitivity", surge.sensitivity),
-        ("baseline_per_s", surge.baseline_per_s),
-    ] {
-        let at = &at.field(field);
-        if let Some(Of(number)) = findings.take(number, at)
-            && !(number > 0.0 && number <= 1e6)
-        {
-            findings.add(at, instead(number, "a number above 0, up to 1000000"));
-        }
-    }
-    let at_excess = &at.field("min_excess");
-    whole(findings, at_excess, surge.min_excess, 0..=1_000_000, None);
-    findings.take(surge.warm_up, &at.field("warm_up"));
-    true
 }
 
 fn check_redirect(findings: &mut Findings, at: &Path<'_>, redirect: RawRedirect) -> bool {

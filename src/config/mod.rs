@@ -32,6 +32,8 @@ mod part;
 mod pbstruct;
 mod policy;
 mod raw;
+#[cfg(not(target_arch = "wasm32"))]
+mod schema;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -42,7 +44,10 @@ use serde::Deserialize;
 
 pub use cidr::Cidr;
 pub use finding::{ConfigError, Finding};
-pub use policy::{Match, Policy, Protocol, Reject, Rule, RuleName, TcpReject};
+pub use policy::{Key, Match, Policy, Protocol, Reject, Rule, RuleName, TcpReject};
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use schema::json_schema;
 
 use finding::shown_bytes;
 use pbstruct::Refused;

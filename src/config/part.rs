@@ -39,6 +39,23 @@ pub(super) fn whole(
     None
 }
 
+/// Any number within a range, both ends included.
+pub(super) fn number(
+    findings: &mut Findings,
+    at: &Path<'_>,
+    field: Field<Of<f64>>,
+    range: RangeInclusive<f64>,
+) -> Option<f64> {
+    let Of(number) = findings.take(field, at)?;
+    if range.contains(&number) {
+        return Some(number);
+    }
+    let (least, most) = range.into_inner();
+    let what = instead(number, &format!("a number from {least} to {most}"));
+    findings.add(at, what);
+    None
+}
+
 /// A duration within a range, both ends included.
 pub(super) fn span(
     findings: &mut Findings,

@@ -12,12 +12,12 @@ use core::{
 };
 
 use super::{bounds, cidr::Cidr};
-use crate::engine::{Hold, Limits, Mode, Order};
+use crate::engine::{DetectorConfig, Hold, Limits, Mode, Order};
 
 /// A checked configuration. [`parse`](super::parse) alone makes one.
 ///
 /// Its rules have different names, and each can be reached: only the last may match everything.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     rules: Vec<Rule>,
 }
@@ -34,7 +34,7 @@ impl Policy {
 }
 
 /// What happens to the arrivals that match.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Filters that name the same rule share its budget.
     pub name: RuleName,
@@ -48,6 +48,10 @@ pub struct Rule {
     /// The ceilings, each within [`bounds::LIMIT`]. `connecting` is `None` when
     /// [`matcher`](Self::matcher) is for HTTP only.
     pub limits: Limits,
+    /// Who is a caller.
+    pub key: Key,
+    /// When arrivals are a surge, within [`bounds::SENSITIVITY`] and the others of its fields.
+    pub surge: DetectorConfig,
     /// How arrivals over a limit wait, within [`bounds::MAX_WAIT`] and [`bounds::MAX_WAITING`];
     /// `None` when they don't.
     pub hold: Option<Hold>,
@@ -64,6 +68,8 @@ impl Rule {
             matcher: Match::everything(),
             protocol: Protocol::default(),
             limits: Limits::default(),
+            key: Key::default(),
+            surge: DetectorConfig::default(),
             hold: Some(default_hold()),
             reject: Reject::default(),
         }
@@ -180,6 +186,27 @@ impl Match {
     pub fn has_source(&self, address: IpAddr) -> bool {
         self.sources.is_empty() || self.sources.iter().any(|range| range.contains(address))
     }
+}
+
+/// Who is a caller: what tells those apart that arrivals are counted by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Key {
+    /// Nobody is told apart.
+    None,
+    /// The downstream's address, without its port.
+    #[default]
+    SourceIp,
+    /// The URI in the downstream's certificate (mTLS).
+    Peer,
+    /// The name that the downstream asks for in its TLS handshake.
+    Sni,
+    /// HTTP: the authority (host) of the request.
+    Authority,
+    /// HTTP: the first header of this name, which is in lower case.
+    Header(String),
+    /// PostgreSQL: a parameter of the startup message, `user`, `database` or `application_name`.
+    /// Only in a [`Build`](super::Build) that inspects, and where the connection is not encrypted.
+    Postgres(&'static str),
 }
 
 /// What is spoken over a TCP connection.

@@ -16,8 +16,9 @@ use super::{
     duration,
     field::{Field, List, Of, OrOff, Scalar},
     finding::shown,
-    later::{RawClass, RawRedirect, RawSurge, WrittenKey, WrittenSticky},
-    policy::Protocol,
+    later::{RawClass, RawRedirect, WrittenSticky},
+    part::is_token,
+    policy::{Key, Protocol},
 };
 use crate::engine::{Mode, Order};
 
@@ -119,6 +120,28 @@ impl Scalar for Protocol {
     }
 }
 
+impl Scalar for Key {
+    const TO_WRITE: &'static str = "none, source_ip, peer, sni, authority, header:NAME, \
+        postgres.user, postgres.database or postgres.application_name";
+
+    fn from_text(text: &str) -> Result<Option<Self>, String> {
+        Ok(match text {
+            "none" => Some(Self::None),
+            "source_ip" => Some(Self::SourceIp),
+            "peer" => Some(Self::Peer),
+            "sni" => Some(Self::Sni),
+            "authority" => Some(Self::Authority),
+            "postgres.user" => Some(Self::Postgres("user")),
+            "postgres.database" => Some(Self::Postgres("database")),
+            "postgres.application_name" => Some(Self::Postgres("application_name")),
+            _ => text
+                .strip_prefix("header:")
+                .filter(|name| is_token(name))
+                .map(|name| Self::Header(name.to_ascii_lowercase())),
+        })
+    }
+}
+
 /// What `reject.tcp` says.
 #[derive(Clone, Copy)]
 pub(super) enum WrittenTcp {
@@ -138,91 +161,168 @@ impl Scalar for WrittenTcp {
     }
 }
 
+/// The configuration of tidegate: rules for what goes to an upstream.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "an object such as {\"mode\": \"shadow\"}"
 )]
 pub(super) struct RawConfig {
+    /// What the rules do, unless they say it themselves: `off`; `shadow` counts what would be
+    /// held or rejected, and lets it pass; `enforce` acts.
     pub(super) mode: Field<Of<Mode>>,
+    /// The first rule that matches decides. Absent: one rule named `default` for everything,
+    /// without limits.
     pub(super) rules: Field<List<RawRule>>,
 }
 
+/// Which arrivals it is for, what its limits are, and what happens beyond them.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "a rule such as {\"name\": \"orders-db\", \"limits\": {\"inflight\": 100}}"
 )]
 pub(super) struct RawRule {
+    /// The label in metrics and events. Filters of the same vm_id that name the same rule share
+    /// its budget.
     pub(super) name: Field<Of<String>>,
+    /// What this rule does, when not what the configuration says.
     pub(super) mode: Field<Of<Mode>>,
+    /// All that is given must hold. Absent: everything matches.
     #[serde(rename = "match")]
     pub(super) matcher: Field<RawMatch>,
+    /// What is spoken over a TCP connection. `postgres` and `mysql` need tidegate-inspect.wasm
+    /// to be answered in their own words.
     pub(super) protocol: Field<Of<Protocol>>,
+    /// The ceilings. Absent: none.
     pub(super) limits: Field<RawLimits>,
-    pub(super) key: Field<Of<WrittenKey>>,
+    /// Who is a caller: one counts the arrivals of each. `none`, `source_ip`, `peer` (the URI SAN
+    /// of the mTLS certificate), `sni`, `authority`, `header:NAME`, `postgres.user`,
+    /// `postgres.database` or `postgres.application_name`.
+    pub(super) key: Field<Of<Key>>,
+    /// Who is a user, for stable service while only a share is served: `source_ip`,
+    /// `header:NAME`, `cookie:NAME` or `key`.
     pub(super) sticky: Field<Of<WrittenSticky>>,
+    /// Who is served first. The first that matches counts; absent: all are equal.
     pub(super) classes: Field<List<RawClass>>,
+    /// When a surge is recognised.
     pub(super) surge: Field<RawSurge>,
+    /// How arrivals over a limit wait for a free place; `off`: they don't.
     pub(super) hold: Field<OrOff<RawHold>>,
+    /// Where arrivals go that would be rejected otherwise.
     pub(super) redirect: Field<RawRedirect>,
+    /// How arrivals are refused.
     pub(super) reject: Field<RawReject>,
+    /// Whether the inflight limit is lowered while the upstream refuses, and raised in steps
+    /// afterwards.
     pub(super) adaptive: Field<Of<bool>>,
 }
 
+/// Which arrivals a rule is for.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "an object such as {\"listener_port\": 5432}"
 )]
 pub(super) struct RawMatch {
+    /// HTTP only: the upstream cluster.
     pub(super) cluster: Field<Of<String>>,
+    /// HTTP only: the authority (host) of the request, in upper or lower case.
     pub(super) authority: Field<Of<String>>,
+    /// HTTP only: how the path begins.
     pub(super) path_prefix: Field<Of<String>>,
+    /// HTTP only: one of these methods.
     pub(super) method: Field<List<Of<String>>>,
+    /// The port that the downstream connected to.
     pub(super) listener_port: Field<Of<f64>>,
+    /// The downstream's address is in one of these ranges.
     pub(super) source: Field<List<Of<Cidr>>>,
 }
 
+/// The ceilings of a rule, over all workers of one Envoy.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "an object such as {\"inflight\": 100}"
 )]
 pub(super) struct RawLimits {
+    /// Open at once: connections (TCP) or requests (HTTP).
     pub(super) inflight: Field<Of<f64>>,
+    /// New ones in any trailing second.
     pub(super) arrivals_per_s: Field<Of<f64>>,
+    /// TCP only: opened and not yet answered by the upstream.
     pub(super) connecting: Field<Of<f64>>,
 }
 
+/// When a surge is recognised.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object such as {\"sensitivity\": 2.0}"
+)]
+pub(super) struct RawSurge {
+    /// How many times the baseline is a surge.
+    pub(super) sensitivity: Field<Of<f64>>,
+    /// How many arrivals per second above the baseline at least.
+    pub(super) min_excess: Field<Of<f64>>,
+    /// How long the baseline is learned before anything is recognised.
+    pub(super) warm_up: Field<Of<Duration>>,
+    /// A hint for a cold start: the normal arrival rate, per second.
+    pub(super) baseline_per_s: Field<Of<f64>>,
+}
+
+/// How arrivals over a limit wait.
+#[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "off, or an object such as {\"max_wait\": \"100ms\"}"
 )]
 pub(super) struct RawHold {
+    /// How long at most, from 1ms to 60s.
     pub(super) max_wait: Field<Of<Duration>>,
+    /// How many at most at once, in all of this Envoy.
     pub(super) max_waiting: Field<Of<f64>>,
+    /// Who goes first when a place gets free: `newest_first` keeps most waits short,
+    /// `oldest_first` is fair.
     pub(super) order: Field<Of<Order>>,
 }
 
+/// How arrivals are refused.
 #[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "an object such as {\"http_status\": 503}"
 )]
 pub(super) struct RawReject {
+    /// HTTP: the status.
     pub(super) http_status: Field<Of<f64>>,
+    /// HTTP: when to try again, in the header `retry-after`; from 0s to 1h, in whole
+    /// milliseconds.
     pub(super) retry_after: Field<Of<Duration>>,
+    /// HTTP: the body, at most 4096 bytes.
     pub(super) body: Field<Of<String>>,
+    /// TCP: `close` the connection, or answer with the error message of the database's
+    /// `protocol`, which needs tidegate-inspect.wasm and `protocol: postgres` or `mysql`.
     pub(super) tcp: Field<Of<WrittenTcp>>,
+    /// TCP: the cluster that leads to the echo listener, for `tcp: protocol`.
     pub(super) cluster: Field<Of<String>>,
+    /// TCP: how long the refusal of a hot caller is kept (±50 %), so that it can't hammer;
+    /// `off`: it is refused at once.
     pub(super) slow: Field<OrOff<Of<Duration>>>,
+    /// TCP: how many refusals are kept at most at once.
     pub(super) max_slow: Field<Of<f64>>,
 }

@@ -10,11 +10,13 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 use super::*;
 use crate::{
     build_info::VERSION,
-    engine::{Hold, Mode, Order},
+    engine::{DetectorConfig, Hold, Mode, Order},
 };
 
 mod properties;
 mod refusals;
+#[cfg(not(target_arch = "wasm32"))]
+mod schema;
 
 const INSPECTS: Build = Build { inspect: true };
 const PLAIN: Build = Build { inspect: false };
@@ -174,6 +176,39 @@ fn every_supported_field_ends_up_in_the_policy() {
 }
 
 #[test]
+fn who_is_a_caller_and_what_is_a_surge_are_read() {
+    let text = r#""key": "header:X-Tenant",
+        "surge": {"sensitivity": 3, "min_excess": 5.0, "warm_up": "10s", "baseline_per_s": 2.5}"#;
+    let policy = accepted(&rule(text));
+    let [given] = policy.rules() else {
+        panic!("one rule");
+    };
+    assert_eq!(given.key, Key::Header("x-tenant".to_string()));
+    let surge = DetectorConfig {
+        sensitivity: 3.0,
+        min_excess: 5.0,
+        warm_up: Duration::from_secs(10),
+        baseline_per_s: Some(2.5),
+    };
+    assert_eq!(given.surge, surge);
+    let policy = accepted(&rule(r#""limits": {}"#));
+    assert_eq!(policy.rules()[0].key, Key::SourceIp);
+    assert_eq!(policy.rules()[0].surge, DetectorConfig::default());
+}
+
+#[test]
+fn a_key_that_this_rule_can_never_read_is_refused() {
+    let not_postgres = "rules[0].key: it is read from PostgreSQL connections; \
+        write `protocol: postgres` in the rule, or another key";
+    assert_eq!(refused(&rule(r#""key": "postgres.user""#)), not_postgres);
+    let text = rule(r#""key": "postgres.user", "protocol": "postgres""#);
+    parse(text.as_bytes(), INSPECTS).expect("right");
+    assert!(refused_in(PLAIN, &text).contains("load tidegate-inspect.wasm"));
+    let http = rule(r#""key": "header:x-user", "protocol": "mysql""#);
+    assert!(refused(&http).starts_with("rules[0].key: it is known of HTTP requests only"));
+}
+
+#[test]
 fn the_whole_contract_is_known_and_the_rest_is_for_later() {
     let text = r#"{
       "mode": "enforce",
@@ -198,10 +233,8 @@ fn the_whole_contract_is_known_and_the_rest_is_for_later() {
       }]
     }"#;
     let later = [
-        "key",
         "sticky",
         "classes",
-        "surge",
         "redirect",
         "adaptive",
         "reject.slow",
@@ -232,7 +265,7 @@ fn what_is_for_later_and_malformed_is_malformed() {
         ),
         (
             r#""surge": {"sensitivity": 0, "warm_up": 60}"#,
-            "rules[0].surge.sensitivity: found 0; write a number above 0, up to 1000000\n\
+            "rules[0].surge.sensitivity: found 0; write a number from 1.05 to 1000\n\
              rules[0].surge.warm_up: 60 has no unit; write a duration such as \"500ms\" or \"2s\"",
         ),
         (

@@ -5,7 +5,7 @@ use core::{num::NonZeroU32, time::Duration};
 
 use super::{
     decision::{Arrival, Decision, Fault, Order, Outcome, Place, Reason},
-    record::{Change, DEAD_AFTER, Pool, PoolRecord, Row, TableFull, Totals, WorkerId},
+    record::{Change, DEAD_AFTER, PoolRecord, Row, Shared, TableFull, Totals, WorkerId},
     tally::Tally,
     time::Timestamp,
     waiting::{StreamId, Waiter, Waiting},
@@ -20,9 +20,13 @@ const RATE_BUCKETS: usize = 26;
 const BEAT: Duration = Duration::from_millis(100);
 /// How often an idle gate looks whether a worker died.
 const IDLE_BEAT: Duration = Duration::from_secs(1);
-/// A gap between two ticks that means that the clock stepped, or that this worker was stuck.
-const STEADY_GAP: Duration = Duration::from_secs(1);
+/// A gap between two ticks that means that the clock stepped, or that this worker was stuck. Longer
+/// than the ticks of an idle worker, shorter than what makes one dead.
+const STEADY_GAP: Duration = Duration::from_millis(1500);
 
+/// So few free slots are scarce, however many there are in all: every worker may hide a few that
+/// it has not told to be free.
+const SCARCE: u64 = 64;
 /// At most this many are served in one tick, so that a tick stays short.
 const BATCH: usize = 256;
 
@@ -57,7 +61,7 @@ enum Refusal {
 
 /// The gate of one rule in one worker.
 ///
-/// It decides by what all workers have, which is in the [`Pool`]: its own numbers are here, and
+/// It decides by what all workers have, which is in the [`PoolRecord`]: its own numbers are here, and
 /// its row in the pool says them to the others. A slot that was given back becomes free with the
 /// next arrival or tick and not at once: the host tells of the end of a connection before it has
 /// closed the upstream's side of it.
@@ -74,7 +78,7 @@ pub struct Gate {
     told: Option<Row>,
     /// What all workers had when the record was read last.
     seen: Totals,
-    /// The pool was more than half used then.
+    /// Slots were scarce then.
     tight: bool,
     last_tick: Timestamp,
     last_beat: Timestamp,
@@ -108,7 +112,7 @@ impl Gate {
         &mut self,
         arrival: &Arrival,
         now: Timestamp,
-        pool: &mut impl Pool,
+        pool: &mut impl Shared<PoolRecord>,
     ) -> (Decision, Place) {
         self.arrived.add(now, 1);
         self.tally.arrivals += 1;
@@ -182,7 +186,12 @@ impl Gate {
     }
 
     /// Serves those that wait, refuses those that waited too long, and tells the other workers.
-    pub fn on_tick(&mut self, now: Timestamp, pool: &mut impl Pool, out: &mut Vec<Outcome>) {
+    pub fn on_tick(
+        &mut self,
+        now: Timestamp,
+        pool: &mut impl Shared<PoolRecord>,
+        out: &mut Vec<Outcome>,
+    ) {
         self.watch_the_clock(now);
         while let Some(waiter) = self.waiting.pop_displaced() {
             out.push(self.refused(&waiter, now, Reason::HoldFull));
@@ -200,6 +209,11 @@ impl Gate {
     /// Whether somebody waits for the next tick, so that it should come soon.
     pub fn needs_fast_tick(&self) -> bool {
         self.waiting.needs_tick() || self.mine.connecting > 0 || self.gives_back_urgently()
+    }
+
+    /// Whether the upstream has not answered someone yet, and the rule limits how many those are.
+    pub fn connects(&self) -> bool {
+        self.mine.connecting > 0
     }
 
     /// Whether nothing is open, waiting or to be told.
@@ -242,7 +256,7 @@ impl Gate {
         &mut self,
         candidates: &[Waiter],
         now: Timestamp,
-        pool: &mut impl Pool,
+        pool: &mut impl Shared<PoolRecord>,
     ) -> (u32, Refusal) {
         let full = Refusal::Limit(Reason::InflightLimit);
         if candidates.iter().all(|waiter| waiter.limits.is_none()) {
@@ -269,7 +283,10 @@ impl Gate {
             let tight = candidates
                 .first()
                 .and_then(|waiter| waiter.limits.inflight)
-                .is_some_and(|limit| used * 2 >= u64::from(limit.get()));
+                .is_some_and(|limit| {
+                    let limit = u64::from(limit.get());
+                    used * 4 >= limit || limit.saturating_sub(used) < SCARCE
+                });
             row.open = taken.open;
             row.ghosts = taken.ghosts;
             row.connecting = taken.connecting;
@@ -345,7 +362,12 @@ impl Gate {
     }
 
     /// Admits those that wait while there are slots.
-    fn serve(&mut self, now: Timestamp, pool: &mut impl Pool, out: &mut Vec<Outcome>) {
+    fn serve(
+        &mut self,
+        now: Timestamp,
+        pool: &mut impl Shared<PoolRecord>,
+        out: &mut Vec<Outcome>,
+    ) {
         if self.waiting.is_empty() {
             return;
         }
@@ -388,7 +410,7 @@ impl Gate {
     }
 
     /// Tells the others what is here, learns what they have, and buries the dead.
-    fn beat(&mut self, now: Timestamp, pool: &mut impl Pool) {
+    fn beat(&mut self, now: Timestamp, pool: &mut impl Shared<PoolRecord>) {
         let row = self.row(now);
         let told = |row: Row| Row { beat_ms: 0, ..row };
         let news = match self.told {
@@ -406,12 +428,34 @@ impl Gate {
             return;
         }
         let steady = now.since(self.steady_since) >= DEAD_AFTER;
+        self.tell(now, row, steady, news || stale, pool);
+    }
+
+    /// Tells the others at once that slots are free, if that may matter to them.
+    ///
+    /// For the shell, when it knows that the upstream's side is closed already.
+    pub fn give_back(&mut self, now: Timestamp, pool: &mut impl Shared<PoolRecord>) {
+        if self.gives_back_urgently() {
+            let row = self.row(now);
+            self.tell(now, row, false, true, pool);
+        }
+    }
+
+    /// Reads the record, and writes this worker's row into it if that is news.
+    fn tell(
+        &mut self,
+        now: Timestamp,
+        row: Row,
+        steady: bool,
+        news: bool,
+        pool: &mut impl Shared<PoolRecord>,
+    ) {
         let me = self.me;
         let answer = pool.update(|record| {
             let reaped = if steady { record.reap(me, now) } else { 0 };
             let full = record.set_row(row).is_err();
             let answer = (record.totals(), reaped, full);
-            if news || reaped > 0 || stale {
+            if news || reaped > 0 {
                 Change::Write(answer)
             } else {
                 Change::Keep(answer)
@@ -424,7 +468,7 @@ impl Gate {
                 let idle = row.open + row.ghosts + row.connecting + row.waiting + row.arrived == 0;
                 if idle || full {
                     self.told = None;
-                } else if news || stale {
+                } else if news {
                     self.told = Some(row);
                 }
                 for _ in 0..reaped {

@@ -1,9 +1,14 @@
 //! The record that the workers of one Envoy share about one rule.
 
 use alloc::vec::Vec;
-use core::{fmt, num::NonZeroU32, time::Duration};
+use core::{num::NonZeroU32, time::Duration};
 
-use super::{decision::Fault, time::Timestamp, window::Window};
+use super::{
+    bytes::{MemoryError, Put, Reader},
+    decision::Fault,
+    time::Timestamp,
+    window::Window,
+};
 
 /// At most this many workers have a row at once.
 pub const MAX_WORKERS: usize = 256;
@@ -50,6 +55,19 @@ pub struct Row {
 }
 
 impl Row {
+    fn read(bytes: &mut Reader<'_>) -> Result<Self, MemoryError> {
+        let worker = NonZeroU32::new(bytes.u32()?).ok_or(MemoryError::Value)?;
+        Ok(Self {
+            worker: WorkerId(worker),
+            beat_ms: bytes.u64()?,
+            open: bytes.u32()?,
+            ghosts: bytes.u32()?,
+            connecting: bytes.u32()?,
+            waiting: bytes.u32()?,
+            arrived: bytes.u32()?,
+        })
+    }
+
     /// Whether there is nothing in it that anybody else must know.
     const fn is_idle(&self) -> bool {
         self.open == 0
@@ -93,29 +111,6 @@ impl Totals {
 /// No row is left for one more worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableFull;
-
-/// Why bytes are not a record of this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecodeError {
-    /// They do not begin as a record of this version does.
-    Foreign,
-    /// They are not as long as they say.
-    Length,
-    /// A row belongs to nobody, or to a worker that has one already.
-    Row,
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Foreign => "not a pool record of this version",
-            Self::Length => "a pool record of the wrong length",
-            Self::Row => "a pool record with a row of nobody or two of one worker",
-        })
-    }
-}
-
-impl core::error::Error for DecodeError {}
 
 /// What the workers share about one rule: who has how much open, and the arrivals that were
 /// admitted in the trailing second.
@@ -193,25 +188,21 @@ impl PoolRecord {
     /// Appends the record's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(HEADER + ROW * self.rows.len());
-        out.extend_from_slice(&MAGIC);
+        out.put(MAGIC);
         // At most MAX_WORKERS rows exist, in memory and in bytes.
-        out.extend_from_slice(&(self.rows.len() as u32).to_le_bytes());
-        out.extend_from_slice(&self.arrivals.head().to_le_bytes());
-        for bucket in self.arrivals.buckets() {
-            out.extend_from_slice(&bucket.to_le_bytes());
-        }
+        out.put_u32s([self.rows.len() as u32]);
+        out.put(self.arrivals.head().to_le_bytes());
+        out.put_u32s(*self.arrivals.buckets());
         for row in &self.rows {
-            out.extend_from_slice(&row.worker.0.get().to_le_bytes());
-            out.extend_from_slice(&row.beat_ms.to_le_bytes());
-            for number in [
+            out.put_u32s([row.worker.0.get()]);
+            out.put(row.beat_ms.to_le_bytes());
+            out.put_u32s([
                 row.open,
                 row.ghosts,
                 row.connecting,
                 row.waiting,
                 row.arrived,
-            ] {
-                out.extend_from_slice(&number.to_le_bytes());
-            }
+            ]);
         }
     }
 
@@ -219,25 +210,23 @@ impl PoolRecord {
     ///
     /// # Errors
     /// Whatever [`encode`](Self::encode) of this version has not written.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, MemoryError> {
         let mut rest = Reader(bytes);
-        if rest.take::<4>() != Some(MAGIC) {
-            return Err(DecodeError::Foreign);
-        }
-        let count = rest.u32().ok_or(DecodeError::Length)? as usize;
+        rest.magic(MAGIC)?;
+        let count = rest.u32()? as usize;
         if count > MAX_WORKERS || bytes.len() != HEADER + ROW * count {
-            return Err(DecodeError::Length);
+            return Err(MemoryError::Length);
         }
-        let head = rest.u64().ok_or(DecodeError::Length)?;
+        let head = rest.u64()?;
         let mut buckets = [0; ARRIVALS_BUCKETS];
         for bucket in &mut buckets {
-            *bucket = rest.u32().ok_or(DecodeError::Length)?;
+            *bucket = rest.u32()?;
         }
         let mut rows = Vec::<Row>::with_capacity(count);
         for _ in 0..count {
-            let row = rest.row().ok_or(DecodeError::Row)?;
+            let row = Row::read(&mut rest)?;
             if rows.iter().any(|other| other.worker == row.worker) {
-                return Err(DecodeError::Row);
+                return Err(MemoryError::Value);
             }
             rows.push(row);
         }
@@ -257,44 +246,44 @@ pub enum Change<R> {
     Write(R),
 }
 
-/// The record that the workers share, wherever it is kept.
-pub trait Pool {
+/// What the workers share, as bytes.
+pub trait Record: Sized {
+    /// What the configuration says about it; not written into it.
+    type Setting: Copy;
+
+    /// One that says nothing.
+    fn fresh(setting: Self::Setting) -> Self;
+
+    /// Appends its bytes.
+    fn encode(&self, out: &mut Vec<u8>);
+
+    /// Reads it; `None` for what [`encode`](Self::encode) of this version has not written.
+    fn decode(bytes: &[u8], setting: Self::Setting) -> Option<Self>;
+}
+
+/// A record that the workers share, wherever it is kept.
+pub trait Shared<R> {
     /// Reads the record, lets `change` change it, and writes it back as a whole. When another
     /// worker got in between, all that begins anew, a bounded number of times.
     ///
     /// # Errors
     /// The [`Fault`] that kept it from being read or written.
-    fn update<R>(&mut self, change: impl FnMut(&mut PoolRecord) -> Change<R>) -> Result<R, Fault>;
+    fn update<A>(&mut self, change: impl FnMut(&mut R) -> Change<A>) -> Result<A, Fault>;
 }
 
-/// Takes little-endian numbers from the front of bytes.
-struct Reader<'a>(&'a [u8]);
+impl Record for PoolRecord {
+    type Setting = ();
 
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
+    fn fresh((): ()) -> Self {
+        Self::default()
     }
 
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
+    fn encode(&self, out: &mut Vec<u8>) {
+        Self::encode(self, out);
     }
 
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn row(&mut self) -> Option<Row> {
-        Some(Row {
-            worker: WorkerId(NonZeroU32::new(self.u32()?)?),
-            beat_ms: self.u64()?,
-            open: self.u32()?,
-            ghosts: self.u32()?,
-            connecting: self.u32()?,
-            waiting: self.u32()?,
-            arrived: self.u32()?,
-        })
+    fn decode(bytes: &[u8], (): ()) -> Option<Self> {
+        Self::decode(bytes).ok()
     }
 }
 
@@ -374,15 +363,15 @@ mod tests {
         let mut record = PoolRecord::default();
         record.set_row(row(1, 1)).expect("room");
         let good = bytes(&record);
-        assert_eq!(PoolRecord::decode(b""), Err(DecodeError::Foreign));
-        assert_eq!(PoolRecord::decode(b"TGP\x02"), Err(DecodeError::Foreign));
+        assert_eq!(PoolRecord::decode(b""), Err(MemoryError::Foreign));
+        assert_eq!(PoolRecord::decode(b"TGP\x02"), Err(MemoryError::Foreign));
         for length in MAGIC.len()..good.len() {
             let cut = good.get(..length).expect("shorter");
-            assert_eq!(PoolRecord::decode(cut), Err(DecodeError::Length));
+            assert_eq!(PoolRecord::decode(cut), Err(MemoryError::Length));
         }
         let mut twice = record.clone();
         twice.rows.push(row(1, 9));
-        assert_eq!(PoolRecord::decode(&bytes(&twice)), Err(DecodeError::Row));
+        assert_eq!(PoolRecord::decode(&bytes(&twice)), Err(MemoryError::Value));
     }
 
     proptest! {

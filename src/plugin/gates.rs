@@ -1,20 +1,28 @@
 //! The gates of all rules of one virtual machine, and what they tell the operator.
 
 use alloc::{format, rc::Rc, string::String, vec::Vec};
-use core::num::NonZeroU32;
+use core::{num::NonZeroU32, time::Duration};
 
-use super::{host::SharedData, metrics::Metrics};
+use super::{
+    ending::ending,
+    host::SharedData,
+    matching::Kind,
+    metrics::Metrics,
+    watch::{Moment, Watch},
+};
+#[cfg(feature = "inspect")]
+use crate::engine::Answers;
 use crate::{
     config::Rule,
     engine::{
         Arrival, Decision, Fault, Gate, Mode, Outcome, Place, PoolRecord, RATE_SPAN, StreamId,
         Tally, Timestamp, Totals, WorkerId,
     },
-    store::{self, SharedPool},
+    store::{self, SharedRecord},
 };
 
 /// Everything in the host's shared data begins with this; the number changes with the layout.
-const PREFIX: &str = "tidegate/1";
+pub const PREFIX: &str = "tidegate/1";
 
 /// How often what happened is told to the host.
 const TELL_MS: u64 = 100;
@@ -43,6 +51,7 @@ struct Entry {
     metrics: Metrics,
     /// None until this machine is a worker.
     gate: Option<Gate>,
+    watch: Watch,
     /// What the gauges show.
     shown: (Totals, u64),
 }
@@ -68,6 +77,7 @@ impl Gates {
         let limit = rule.limits.inflight.map_or(0, NonZeroU32::get);
         let token = self.entry(index).map_or_else(Rc::default, |entry| {
             entry.metrics.show_limit(limit);
+            entry.watch.configure(rule.surge, limit);
             Rc::clone(&entry.token)
         });
         Guard {
@@ -84,13 +94,12 @@ impl Gates {
             token: Rc::default(),
             metrics: Metrics::define(name),
             gate: None,
+            watch: Watch::new(name),
             shown: (Totals::default(), 0),
         };
         // The first to need a record is the configuration on the main thread, alone; so that no
         // two workers begin one at the same time.
-        let mut first = Vec::new();
-        PoolRecord::default().encode(&mut first);
-        let _ = store::update(&mut SharedData, &entry.key, &first, |_| (None, ()));
+        let _ = pool(&mut SharedData, &entry.key).begin();
         match self.entries.iter().position(Option::is_none) {
             Some(free) => {
                 if let Some(place) = self.entries.get_mut(free) {
@@ -122,7 +131,13 @@ impl Gates {
     /// Decides about an arrival.
     ///
     /// When there is no worker's number to be had, the arrival goes on uncounted.
-    pub fn on_arrival(&mut self, guard: &Guard, id: StreamId, now: Timestamp) -> (Decision, Place) {
+    pub fn on_arrival(
+        &mut self,
+        guard: &Guard,
+        id: StreamId,
+        kind: Kind,
+        now: Timestamp,
+    ) -> (Decision, Place) {
         let worker = self.worker();
         let Some(entry) = self.entry(guard.gate) else {
             return (Decision::Admit, Place::Nowhere);
@@ -130,7 +145,7 @@ impl Gates {
         let worker = match worker {
             Ok(worker) => worker,
             Err(fault) => {
-                entry.metrics.count(&with_fault(fault));
+                entry.metrics.fault(fault);
                 return (Decision::Admit, Place::Nowhere);
             }
         };
@@ -142,9 +157,16 @@ impl Gates {
             shadow: guard.rule.mode != Mode::Enforce,
         };
         let mut shared = SharedData;
-        let mut pool = SharedPool::new(&mut shared, &entry.key);
+        let mut pool = pool(&mut shared, &entry.key);
         let answer = gate.on_arrival(&arrival, now, &mut pool);
         count_replaced(&entry.metrics, &pool);
+        let moment = Moment {
+            now,
+            worker,
+            seen: gate.seen(),
+            metrics: &entry.metrics,
+        };
+        entry.watch.on_arrival(&guard.rule.key, kind, moment);
         answer
     }
 
@@ -156,9 +178,50 @@ impl Gates {
     }
 
     /// A stream ended.
-    pub fn on_close(&mut self, guard: &Guard, id: StreamId, place: Place) {
-        if let Some(gate) = self.gate(guard) {
-            gate.on_close(id, place);
+    ///
+    /// A request's slot is free at once: its upstream's part is over by now. The upstream's side of
+    /// a connection is not closed yet, so its slot is free with the next call.
+    pub fn on_close(
+        &mut self,
+        guard: &Guard,
+        id: StreamId,
+        place: Place,
+        kind: Kind,
+        now: Timestamp,
+    ) {
+        let Some(entry) = self.entry(guard.gate) else {
+            return;
+        };
+        let Some(gate) = &mut entry.gate else { return };
+        gate.on_close(id, place);
+        if kind == Kind::Http {
+            let mut shared = SharedData;
+            gate.give_back(now, &mut pool(&mut shared, &entry.key));
+        }
+    }
+
+    /// A stream that was open has ended; how, is asked if it is worth it.
+    pub fn on_ending(&mut self, guard: &Guard, kind: Kind, lasted: Duration) {
+        if let Some(entry) = self.entry(guard.gate)
+            && entry.watch.looks(kind)
+        {
+            entry.watch.on_answers(ending(kind, lasted), &entry.metrics);
+        }
+    }
+
+    /// The upstream ended something in a way that was seen.
+    #[cfg(feature = "inspect")]
+    pub fn on_answers(&mut self, guard: &Guard, answers: Answers) {
+        if let Some(entry) = self.entry(guard.gate) {
+            entry.watch.on_answers(answers, &entry.metrics);
+        }
+    }
+
+    /// A caller came that is known from what it sent first.
+    #[cfg(feature = "inspect")]
+    pub fn on_caller(&mut self, guard: &Guard, caller: &[u8]) {
+        if let Some(entry) = self.entry(guard.gate) {
+            entry.watch.on_caller(caller);
         }
     }
 
@@ -176,7 +239,7 @@ impl Gates {
     /// Counts a fault of the shell's.
     pub fn fault(&mut self, guard: &Guard, fault: Fault) {
         if let Some(entry) = self.entry(guard.gate) {
-            entry.metrics.count(&with_fault(fault));
+            entry.metrics.fault(fault);
         }
     }
 
@@ -186,22 +249,37 @@ impl Gates {
         if tell {
             self.told = now;
         }
+        let worker = self.worker;
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
             if let Some(gate) = &mut entry.gate {
                 let mut shared = SharedData;
-                let mut pool = SharedPool::new(&mut shared, &entry.key);
+                let mut pool = pool(&mut shared, &entry.key);
                 gate.on_tick(now, &mut pool, outcomes);
                 count_replaced(&entry.metrics, &pool);
             }
             if tell {
-                entry.tell();
+                entry.tell(now, worker);
             }
             let idle = entry.gate.as_ref().is_none_or(Gate::is_idle);
             if idle && Rc::strong_count(&entry.token) == 1 {
                 *place = None;
             }
         }
+    }
+
+    /// Whether somebody at the gate of a rule waits for the next tick.
+    pub fn hurries(&self, guard: &Guard) -> bool {
+        self.entries
+            .get(guard.gate)
+            .and_then(|entry| entry.as_ref()?.gate.as_ref())
+            .is_some_and(Gate::needs_fast_tick)
+    }
+
+    /// Whether anything is connecting that a rule limits.
+    #[cfg(not(feature = "inspect"))]
+    pub fn connects(&self) -> bool {
+        self.gates().any(Gate::connects)
     }
 
     /// Whether somebody waits for the next tick.
@@ -211,8 +289,11 @@ impl Gates {
 
     /// Whether nothing is open here, nor anywhere as far as is known.
     pub fn is_idle(&self) -> bool {
-        self.gates()
-            .all(|gate| gate.is_idle() && gate.seen().is_idle())
+        self.entries
+            .iter()
+            .flatten()
+            .filter_map(|entry| Some((entry, entry.gate.as_ref()?)))
+            .all(|(entry, gate)| gate.is_idle() && gate.seen().is_idle() && entry.watch.is_idle())
     }
 
     fn gates(&self) -> impl Iterator<Item = &Gate> {
@@ -225,13 +306,22 @@ impl Gates {
 
 impl Entry {
     /// Tells the host what happened and how things stand.
-    fn tell(&mut self) {
-        let Some(gate) = &mut self.gate else { return };
+    fn tell(&mut self, at: Timestamp, worker: Option<WorkerId>) {
+        let (Some(gate), Some(worker)) = (&mut self.gate, worker) else {
+            return;
+        };
         let tally = gate.take_tally();
         if tally != Tally::default() {
             self.metrics.count(&tally);
         }
         let seen = gate.seen();
+        let moment = Moment {
+            now: at,
+            worker,
+            seen,
+            metrics: &self.metrics,
+        };
+        self.watch.on_tick(&tally, moment);
         let now = (seen, seen.arrived.div_ceil(RATE_SPAN.as_secs().max(1)));
         // Whoever saw something tells it again, for another worker may have told an older sum.
         if now != self.shown || !seen.is_idle() {
@@ -241,16 +331,16 @@ impl Entry {
     }
 }
 
-fn with_fault(fault: Fault) -> Tally {
-    let mut tally = Tally::default();
-    tally.fault(fault);
-    tally
+fn count_replaced(metrics: &Metrics, pool: &PoolOf<'_>) {
+    if pool.replaced() {
+        metrics.fault(Fault::RecordReplaced);
+    }
 }
 
-fn count_replaced(metrics: &Metrics, pool: &SharedPool<'_, SharedData>) {
-    for _ in 0..pool.replaced() {
-        metrics.count(&with_fault(Fault::RecordReplaced));
-    }
+type PoolOf<'a> = SharedRecord<'a, SharedData, PoolRecord>;
+
+fn pool<'a>(shared: &'a mut SharedData, key: &'a str) -> PoolOf<'a> {
+    SharedRecord::new(shared, key, ())
 }
 
 /// Makes sure that the workers' sequence exists, before there are workers.
@@ -258,7 +348,7 @@ pub fn begin_worker_sequence() {
     let _ = store::update(
         &mut SharedData,
         &sequence_key(),
-        &0_u32.to_le_bytes(),
+        || 0_u32.to_le_bytes().to_vec(),
         |_| (None, ()),
     );
 }
@@ -272,7 +362,7 @@ fn next_worker() -> Result<WorkerId, Fault> {
     store::update(
         &mut SharedData,
         &sequence_key(),
-        &0_u32.to_le_bytes(),
+        || 0_u32.to_le_bytes().to_vec(),
         |old| {
             let last = old.try_into().map_or(0, u32::from_le_bytes);
             let next = NonZeroU32::new(last.wrapping_add(1)).unwrap_or(NonZeroU32::MIN);
@@ -289,7 +379,7 @@ pub fn announces(configuration: &[u8], now: Timestamp) -> bool {
     store::update(
         &mut SharedData,
         &format!("{PREFIX}/started"),
-        &[0; 16],
+        || Vec::from([0; 16]),
         |old| {
             let same = old.first_chunk().copied().map(u64::from_le_bytes) == Some(mark);
             let at = old.last_chunk().copied().map_or(0, u64::from_le_bytes);

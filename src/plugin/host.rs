@@ -145,6 +145,7 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Option
 #[repr(u32)]
 pub enum Level {
     Info = 2,
+    Warn = 3,
     Error = 4,
 }
 

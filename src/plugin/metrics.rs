@@ -8,7 +8,7 @@ use alloc::{format, string::String};
 use super::host::{Metric, MetricKind};
 use crate::{
     build_info,
-    engine::{Fault, Reason, Tally, Totals},
+    engine::{Fault, Reason, Report, Tally, Totals},
 };
 
 /// `label=.=value;.;` before the name of the metric, for each label.
@@ -35,6 +35,10 @@ pub struct Metrics {
     arrival_rate: Metric,
     inflight_limit: Metric,
     hold_ms: Metric,
+    surges: Metric,
+    upstream_refusals: Metric,
+    phase: Metric,
+    baseline: Metric,
 }
 
 impl Metrics {
@@ -60,6 +64,10 @@ impl Metrics {
             arrival_rate: plain(Gauge, "tidegate_arrival_rate_per_s"),
             inflight_limit: plain(Gauge, "tidegate_inflight_limit"),
             hold_ms: plain(Histogram, "tidegate_hold_ms"),
+            surges: plain(Counter, "tidegate_surges_total"),
+            upstream_refusals: plain(Counter, "tidegate_upstream_refusals_total"),
+            phase: plain(Gauge, "tidegate_phase"),
+            baseline: plain(Gauge, "tidegate_baseline_per_s"),
         }
     }
 
@@ -78,6 +86,26 @@ impl Metrics {
                 metric.add(*count);
             }
         }
+    }
+
+    /// Counts a fault.
+    pub fn fault(&self, fault: Fault) {
+        if let Some(metric) = self.faults.get(fault.index()) {
+            metric.add(1);
+        }
+    }
+
+    /// Counts what the upstream refused, or served too late.
+    pub fn upstream_refused(&self, times: u32) {
+        self.upstream_refusals.add(times);
+    }
+
+    /// Shows what the arrivals are like.
+    pub fn show_report(&self, report: &Report) {
+        self.phase.record(u64::from(report.phase.index()));
+        // The cast saturates, and a baseline is never negative.
+        self.baseline.record(report.baseline_per_s.round() as u64);
+        self.surges.add(report.surges);
     }
 
     /// Shows what all workers have. The gauges are one value for all of them, so a worker that

@@ -6,6 +6,9 @@
 //! | `exports` | what Envoy calls |
 //! | `vm` | what one virtual machine knows: configurations, gates, streams |
 //! | `gates` | the gates of all rules, and what they tell the operator |
+//! | `watch` | how the detectors are fed, and what they say |
+//! | `callers` | who comes |
+//! | `ending` | how a stream ended |
 //! | `matching` | which rule an arrival falls under |
 //! | `http`, `tcp` | how a decision is carried out |
 //! | `metrics` | what is seen from outside |
@@ -28,6 +31,8 @@
     clippy::indexing_slicing
 )]
 
+mod callers;
+mod ending;
 mod exports;
 mod gates;
 mod host;
@@ -36,3 +41,4 @@ mod matching;
 mod metrics;
 mod tcp;
 mod vm;
+mod watch;

@@ -67,7 +67,7 @@ mod inspect {
 
     use super::{Action, Guarded, host, vm};
     use crate::{
-        config::{Protocol, TcpReject},
+        config::{Key, Protocol, TcpReject},
         engine::{Fault, Place, StreamId, Timestamp},
         plugin::host::Buffer,
         protocol::{mysql, postgres},
@@ -193,7 +193,13 @@ mod inspect {
                     .guarded
                     .as_ref()
                     .is_some_and(|guarded| guarded.place == Place::Waiting);
-                return if held { Pass::Wait } else { Pass::Unchanged };
+                if held {
+                    return Pass::Wait;
+                }
+                if !stream.introduced {
+                    introduce(vm, id);
+                }
+                return Pass::Unchanged;
             };
             if end_of_stream && size == 0 {
                 vm.refusals.close_next(StreamId(id));
@@ -232,8 +238,8 @@ mod inspect {
                 return Pass::Unchanged;
             };
             let Some(refusal) = stream.refusal.as_mut() else {
-                if size > 0 {
-                    vm.on_answered(id);
+                if size > 0 && !core::mem::replace(&mut stream.answered, true) {
+                    first_answer(vm, id);
                 }
                 return Pass::Unchanged;
             };
@@ -248,6 +254,56 @@ mod inspect {
             Pass::Replaced(mysql::error(MESSAGE))
         });
         carry_out(id, Buffer::Upstream, pass)
+    }
+
+    /// Looks into what a client says first, where that says who it is.
+    fn introduce(vm: &mut vm::Vm, id: u32) {
+        let Some(stream) = vm.stream(id) else { return };
+        let key = stream
+            .guarded
+            .as_ref()
+            .and_then(Guarded::guard)
+            .map(|guard| &guard.rule.key);
+        let Some(Key::Postgres(name)) = key else {
+            stream.introduced = true;
+            return;
+        };
+        let name = *name;
+        let bytes = host::buffer(Buffer::Downstream, postgres::MAX_FIRST);
+        match postgres::First::read(&bytes) {
+            // It asks something before, and says it then; or in plain text never.
+            postgres::First::EncryptionRequest => {}
+            postgres::First::Startup => {
+                stream.introduced = true;
+                let caller = postgres::parameter(&bytes, name).unwrap_or_default();
+                vm.on_caller(id, caller);
+            }
+            // Split over two pieces of data: rare, and not worth holding it up for.
+            postgres::First::Incomplete | postgres::First::Cancel | postgres::First::Foreign => {
+                stream.introduced = true
+            }
+        }
+    }
+
+    /// The upstream has spoken for the first time on a connection that was let through.
+    fn first_answer(vm: &mut vm::Vm, id: u32) {
+        vm.on_answered(id);
+        let protocol = vm
+            .stream(id)
+            .and_then(|stream| stream.guarded.as_ref()?.guard())
+            .map(|guard| guard.rule.protocol);
+        let refused = match protocol {
+            Some(Protocol::Postgres) => {
+                postgres::is_too_many(&host::buffer(Buffer::Upstream, postgres::ERROR_HEAD))
+            }
+            Some(Protocol::Mysql) => {
+                mysql::is_too_many(&host::buffer(Buffer::Upstream, mysql::ERROR_HEAD))
+            }
+            Some(Protocol::Tcp) | None => false,
+        };
+        if refused {
+            vm.on_refused(id);
+        }
     }
 
     fn carry_out(id: u32, buffer: Buffer, pass: Option<Pass>) -> Action {

@@ -60,7 +60,10 @@ pub struct Guarded {
     active: Rc<Active>,
     rule: usize,
     kind: Kind,
+    began: Timestamp,
     pub place: Place,
+    /// How the upstream took it is known already.
+    judged: bool,
 }
 
 impl Guarded {
@@ -84,6 +87,12 @@ pub struct Stream {
     /// It is being refused in its own protocol.
     #[cfg(feature = "inspect")]
     pub refusal: Option<super::tcp::Refusal>,
+    /// The upstream has said something.
+    #[cfg(feature = "inspect")]
+    pub answered: bool,
+    /// The client's first message has been read, or is not to be.
+    #[cfg(feature = "inspect")]
+    pub introduced: bool,
 }
 
 #[derive(Debug)]
@@ -169,6 +178,10 @@ impl Vm {
                 guarded: None,
                 #[cfg(feature = "inspect")]
                 refusal: None,
+                #[cfg(feature = "inspect")]
+                answered: false,
+                #[cfg(feature = "inspect")]
+                introduced: false,
             },
         );
     }
@@ -186,8 +199,14 @@ impl Vm {
         if let Some(guarded) = &stream.guarded
             && let Some(guard) = guarded.guard()
         {
-            self.gates.on_close(guard, StreamId(id), guarded.place);
-            self.hurry(stream.root);
+            if !guarded.judged && matches!(guarded.place, Place::Open { .. } | Place::Ghost) {
+                let lasted = self.now.since(guarded.began);
+                self.gates.on_ending(guard, guarded.kind, lasted);
+            }
+            let (id, place) = (StreamId(id), guarded.place);
+            self.gates
+                .on_close(guard, id, place, guarded.kind, self.now);
+            self.hurry(stream.root, guarded);
         }
     }
 
@@ -250,27 +269,31 @@ impl Vm {
             return Verdict::Pass;
         }
         // The last tick's time is good enough to count by, not to limit by.
-        let ticks = self.root(root).is_some_and(|root| root.period == STEADY);
+        let ticks = self
+            .root(root)
+            .is_some_and(|root| (1..=STEADY).contains(&root.period));
         if !ticks || !guard.rule.limits.is_none() {
             self.now = host::now();
         }
-        let (decision, place) = self.gates.on_arrival(guard, StreamId(id), self.now);
+        let (decision, place) = self.gates.on_arrival(guard, StreamId(id), kind, self.now);
         let enforced = guard.rule.mode == Mode::Enforce;
         let guarded = Guarded {
             active,
             rule,
             kind,
+            began: self.now,
             place,
+            judged: false,
         };
         let verdict = match decision {
             Decision::Hold if enforced => Verdict::Hold,
             Decision::Reject(reason) if enforced => Verdict::Refuse(reason, guarded.clone()),
             _ => Verdict::Pass,
         };
+        self.hurry(root, &guarded);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.guarded = Some(guarded);
         }
-        self.hurry(root);
         verdict
     }
 
@@ -287,6 +310,32 @@ impl Vm {
             && let Some(guard) = guarded.active.guards.get(guarded.rule)
         {
             self.gates.on_answered(guard, &mut guarded.place);
+        }
+    }
+
+    /// A stream's caller is known from what it sent first.
+    #[cfg(feature = "inspect")]
+    pub fn on_caller(&mut self, id: u32, caller: &[u8]) {
+        if let Some(stream) = self.streams.get(&id)
+            && let Some(guard) = stream.guarded.as_ref().and_then(Guarded::guard)
+        {
+            self.gates.on_caller(guard, caller);
+        }
+    }
+
+    /// The upstream refused a stream in its own protocol.
+    #[cfg(feature = "inspect")]
+    pub fn on_refused(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && let Some(guarded) = &mut stream.guarded
+            && let Some(guard) = guarded.active.guards.get(guarded.rule)
+        {
+            guarded.judged = true;
+            let refused = crate::engine::Answers {
+                refused: 1,
+                ..Default::default()
+            };
+            self.gates.on_answers(guard, refused);
         }
     }
 
@@ -342,6 +391,9 @@ impl Vm {
     /// Only rules with `limits.connecting` have streams to ask about, and no more than that limit.
     #[cfg(not(feature = "inspect"))]
     fn ask_who_was_answered(&mut self, root: u32) {
+        if !self.gates.connects() {
+            return;
+        }
         let connecting = self.streams.iter().filter(|(_, stream)| {
             stream.guarded.as_ref().is_some_and(|guarded| {
                 guarded.kind == Kind::Tcp && guarded.place == Place::Open { connecting: true }
@@ -363,12 +415,11 @@ impl Vm {
 
     /// Ticks faster if somebody waits for it, or at all. Never slower, for that restarts a timer
     /// that a busy worker would then never see fire.
-    fn hurry(&mut self, root: u32) {
-        let wanted = if self.gates.needs_fast_tick() {
-            FAST
-        } else {
-            STEADY
-        };
+    fn hurry(&mut self, root: u32, guarded: &Guarded) {
+        let fast = guarded
+            .guard()
+            .is_some_and(|guard| self.gates.hurries(guard));
+        let wanted = if fast { FAST } else { STEADY };
         self.set_period(root, wanted, |now, wanted| now == 0 || wanted < now);
     }
 

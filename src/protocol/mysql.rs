@@ -26,6 +26,15 @@ pub fn error(message: &str) -> Vec<u8> {
     packet
 }
 
+/// So many bytes of a greeting tell whether it is a refusal.
+pub const ERROR_HEAD: usize = 7;
+
+/// Whether a server's first bytes are an ERR packet 1040.
+pub fn is_too_many(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, _, _, 0xff, low, high, ..]
+        if u16::from_le_bytes([*low, *high]) == TOO_MANY_CONNECTIONS)
+}
+
 #[cfg(test)]
 mod tests {
     // On wasm32 they run under Node.
@@ -37,6 +46,13 @@ mod tests {
     #[test]
     fn the_error_has_its_length_number_and_state() {
         assert_eq!(error("busy"), b"\x0d\0\0\0\xff\x10\x04#08004busy");
+    }
+
+    #[test]
+    fn a_servers_own_refusal_is_recognized() {
+        assert!(is_too_many(&error("Too many connections")));
+        assert!(!is_too_many(b"\x4a\0\0\0\x0a8.0.30\0"));
+        assert!(!is_too_many(b"\0\0\0\0\xff\x10"));
     }
 
     #[test]

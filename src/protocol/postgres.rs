@@ -57,6 +57,20 @@ impl First {
     }
 }
 
+/// A parameter of a complete startup message, such as `user`.
+pub fn parameter<'a>(startup: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let length = u32::from_be_bytes(*startup.first_chunk()?) as usize;
+    let mut texts = startup.get(8..length)?.split(|&byte| byte == 0);
+    // Pairs of texts until an empty name.
+    while let Some(key) = texts.next().filter(|key| !key.is_empty()) {
+        let value = texts.next()?;
+        if key == name.as_bytes() {
+            return Some(value);
+        }
+    }
+    None
+}
+
 /// An `ErrorResponse`: FATAL, SQLSTATE 53300 (`too_many_connections`), with a hint.
 ///
 /// A NUL in either text would end the field; it is left out.
@@ -81,6 +95,22 @@ pub fn error(message: &str, hint: &str) -> Vec<u8> {
     packet.extend_from_slice(&length.to_be_bytes());
     packet.extend_from_slice(&body);
     packet
+}
+
+/// So many bytes of an answer tell whether it is a refusal.
+pub const ERROR_HEAD: usize = 512;
+
+/// Whether a server's first bytes are an `ErrorResponse` with SQLSTATE 53300
+/// (`too_many_connections`). No when they are encrypted, or too few to tell.
+pub fn is_too_many(bytes: &[u8]) -> bool {
+    let fields = match bytes {
+        [b'E', _, _, _, _, fields @ ..] => fields,
+        _ => return false,
+    };
+    fields
+        .split(|&byte| byte == 0)
+        .take_while(|field| !field.is_empty())
+        .any(|field| field == b"C53300")
 }
 
 #[cfg(test)]
@@ -135,7 +165,37 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_parameter_of_the_startup_message_is_found_by_its_name() {
+        let startup = message(
+            3 << 16,
+            b"user\0app\0database\0\0application_name\0user\0\0",
+        );
+        assert_eq!(parameter(&startup, "user"), Some(&b"app"[..]));
+        assert_eq!(parameter(&startup, "database"), Some(&b""[..]));
+        assert_eq!(parameter(&startup, "application_name"), Some(&b"user"[..]));
+        assert_eq!(parameter(&startup, "app"), None);
+        assert_eq!(parameter(b"\0\0", "user"), None);
+    }
+
+    #[test]
+    fn a_servers_own_refusal_is_recognized() {
+        assert!(is_too_many(&error("sorry, too many clients already", "")));
+        let mut other = error("C53300", "");
+        if let Some(at) = other.windows(6).position(|bytes| bytes == b"C53300") {
+            other[at + 1] = b'2';
+        }
+        assert!(!is_too_many(&other));
+        assert!(!is_too_many(b"N") && !is_too_many(b"") && !is_too_many(b"R\0\0\0\x08"));
+    }
+
     proptest! {
+        #[test]
+        fn any_answer_is_read_without_panic(bytes in any::<Vec<u8>>()) {
+            let _ = is_too_many(&bytes);
+            let _ = parameter(&bytes, "user");
+        }
+
         #[test]
         fn any_bytes_in_any_chunks_are_read_without_panic(bytes in any::<Vec<u8>>()) {
             for end in 0..=bytes.len() {

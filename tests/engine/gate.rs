@@ -377,6 +377,15 @@ fn a_freed_slot_is_told_within_a_fast_tick_when_slots_are_scarce() {
 }
 
 #[test]
+fn a_slot_is_given_back_at_once_where_the_upstream_is_known_to_be_done() {
+    let world = World::new(2, enforce(inflight(1)));
+    world.arrive(0);
+    world.close_newest(0);
+    world.give_back(0);
+    assert_eq!(world.arrive(1), Decision::Admit);
+}
+
+#[test]
 fn a_tick_is_fast_only_while_somebody_needs_it() {
     let fast = |world: &World| world.workers[0].borrow().gate.needs_fast_tick();
     let world = World::new(1, holding(Order::NewestFirst));
@@ -450,6 +459,19 @@ fn the_slots_of_a_worker_that_died_come_back_within_three_seconds() {
     }
     assert_eq!(world.arrive(1), Decision::Admit);
     assert_eq!(world.faults(Fault::WorkerReaped), 1);
+}
+
+#[test]
+fn an_idle_worker_buries_the_dead_too() {
+    let world = World::new(2, enforce(inflight(2)));
+    world.arrive(0);
+    // An idle worker ticks once a second, and never quite on time.
+    for _ in 0..3 {
+        world.pass(1001);
+        world.tick(1);
+    }
+    assert_eq!(world.faults(Fault::WorkerReaped), 1);
+    assert!(record(&world).rows().is_empty());
 }
 
 #[test]

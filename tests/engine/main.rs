@@ -1,5 +1,9 @@
 //! The engine over a shared store, as several workers use it.
 
+mod alarm;
+mod callers;
+mod detector;
 mod gate;
+mod tide;
 mod workers;
 mod world;

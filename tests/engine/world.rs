@@ -12,7 +12,7 @@ use tidegate::{
         Arrival, Decision, Fault, Gate, Hold, Limits, Order, Outcome, Place, Reason, StreamId,
         Tally, Timestamp, WorkerId,
     },
-    store::{Cas, MemoryStore, SharedPool, SharedStore, StoreError},
+    store::{Cas, MemoryStore, SharedRecord, SharedStore, StoreError},
 };
 
 pub const KEY: &str = "tidegate/1/test/pool";
@@ -191,7 +191,7 @@ impl World {
             shadow: rule.shadow,
         };
         let mut racing = Racing(self);
-        let mut pool = SharedPool::new(&mut racing, KEY);
+        let mut pool = SharedRecord::new(&mut racing, KEY, ());
         let (decision, place) = worker.gate.on_arrival(&arrival, self.now(), &mut pool);
         if place != Place::Nowhere {
             worker.streams.push((id, place));
@@ -209,7 +209,7 @@ impl World {
 
     fn tick_at(&self, worker: &mut Worker) -> Vec<Outcome> {
         let mut racing = Racing(self);
-        let mut pool = SharedPool::new(&mut racing, KEY);
+        let mut pool = SharedRecord::new(&mut racing, KEY, ());
         let mut out = Vec::new();
         worker.gate.on_tick(self.now(), &mut pool, &mut out);
         for outcome in &out {
@@ -236,6 +236,14 @@ impl World {
         if let Some((id, place)) = worker.streams.pop() {
             worker.gate.on_close(id, place);
         }
+    }
+
+    /// As the shell does after the end of a request.
+    pub fn give_back(&self, index: usize) {
+        let mut racing = Racing(self);
+        let mut pool = SharedRecord::new(&mut racing, KEY, ());
+        let mut worker = self.workers[index].borrow_mut();
+        worker.gate.give_back(self.now(), &mut pool);
     }
 
     /// Closes a stream wherever it is; one that was refused is nowhere.

@@ -110,7 +110,7 @@ prop_compose! {
 }
 
 /// Configurations an operator might write: about one in ten is right.
-fn some_configuration() -> impl Strategy<Value = String> {
+pub(super) fn some_configuration() -> impl Strategy<Value = String> {
     vec((some_rule(), "[a-c]{1,2}"), 1..4).prop_map(|rules| {
         let rules = rules.into_iter().map(|(mut fields, name)| {
             fields.push(("name", Some(format!("\"{name}\""))));

@@ -1,0 +1,334 @@
+//! Who comes how often, against exact counts.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use tidegate::{
+    engine::{Callers, MAX_CALLERS, MAX_KEY, OtherSeed, Spread, Timestamp, keyed_hash},
+    scenario::{Scenario, Shape},
+};
+
+const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 42];
+
+fn key(caller: u32) -> Vec<u8> {
+    format!("10.0.{}.{}", caller / 256, caller % 256).into_bytes()
+}
+
+/// One table, lap after lap.
+struct Table {
+    callers: Callers,
+    ms: u64,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            callers: Callers::new(SEED),
+            ms: 1_000_000,
+        }
+    }
+
+    /// One lap in which each of `arrivals` came so often.
+    fn lap(&mut self, arrivals: &[(u32, u32)], calm: bool) {
+        for (caller, count) in arrivals {
+            for _ in 0..*count {
+                self.callers.arrive(&key(*caller));
+            }
+        }
+        self.ms += 100;
+        self.callers.tick(Timestamp::from_millis(self.ms), calm);
+    }
+
+    /// Ten callers, each 10 a second, for two minutes.
+    fn ten_steady_ones() -> Self {
+        let mut table = Self::new();
+        for _ in 0..1_200 {
+            table.lap(&TEN, true);
+        }
+        table
+    }
+}
+
+const TEN: [(u32, u32); 10] = {
+    let mut ten = [(0, 1); 10];
+    let mut caller = 0;
+    while caller < 10 {
+        ten[caller].0 = caller as u32;
+        caller += 1;
+    }
+    ten
+};
+
+fn bytes(callers: &Callers) -> Vec<u8> {
+    let mut out = Vec::new();
+    callers.encode(&mut out);
+    out
+}
+
+#[test]
+fn the_hash_is_siphash_2_4() {
+    // The reference vectors of Aumasson and Bernstein.
+    let seed = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
+    assert_eq!(keyed_hash(seed, &[]), 0x726f_db47_dd0e_0e31);
+    assert_eq!(keyed_hash(seed, &[0]), 0x74f8_39c5_93dc_67fd);
+}
+
+#[test]
+fn a_steady_caller_has_a_baseline_and_is_not_hot() {
+    let table = Table::ten_steady_ones();
+    for caller in 0..10 {
+        let known = table.callers.find(&key(caller)).expect("has a place");
+        assert!((known.baseline_per_s - 10.0).abs() < 0.1, "{known:?}");
+        assert!((known.share - 0.1).abs() < 0.01);
+        assert!(!known.hot);
+    }
+}
+
+#[test]
+fn one_caller_among_ten_is_named() {
+    let mut table = Table::ten_steady_ones();
+    let mut surge = TEN;
+    surge[7].1 = 50;
+    for _ in 0..10 {
+        table.lap(&surge, false);
+    }
+    assert_eq!(table.callers.spread(), Spread::OneCaller);
+    let all = table.callers.by_excess();
+    assert_eq!(all[0].key, key(7));
+    assert!(all[0].hot && all[0].share > 0.6);
+    assert!((all[0].baseline_per_s - 10.0).abs() < 0.1);
+    assert_eq!(all.iter().filter(|caller| caller.hot).count(), 1);
+}
+
+#[test]
+fn a_newcomer_is_named_as_well() {
+    let mut table = Table::ten_steady_ones();
+    for _ in 0..10 {
+        table.lap(&TEN, false);
+        table.lap(&[(999, 100)], false);
+    }
+    assert_eq!(table.callers.spread(), Spread::OneCaller);
+    assert_eq!(table.callers.by_excess()[0].key, key(999));
+    assert_eq!(table.callers.by_excess()[0].baseline_per_s, 0.0);
+}
+
+#[test]
+fn four_of_ten_are_few_and_eight_of_ten_are_everybody() {
+    for (hot, spread) in [(4, Spread::FewCallers), (8, Spread::Everybody)] {
+        let mut table = Table::ten_steady_ones();
+        let mut surge = TEN;
+        surge[..hot].iter_mut().for_each(|caller| caller.1 = 8);
+        for _ in 0..20 {
+            table.lap(&surge, false);
+        }
+        assert_eq!(table.callers.spread(), spread);
+    }
+}
+
+#[test]
+fn a_flood_of_new_keys_is_everybody_and_makes_nobody_forgotten() {
+    let mut table = Table::ten_steady_ones();
+    let before: Vec<f64> = (0..10)
+        .map(|caller| {
+            table
+                .callers
+                .find(&key(caller))
+                .expect("known")
+                .baseline_per_s
+        })
+        .collect();
+    let mut next = 1_000;
+    for _ in 0..100 {
+        table.lap(&TEN, false);
+        let flood: Vec<(u32, u32)> = (next..next + 1_000).map(|caller| (caller, 1)).collect();
+        next += 1_000;
+        table.lap(&flood, false);
+    }
+    assert_eq!(table.callers.len(), MAX_CALLERS);
+    assert_eq!(table.callers.spread(), Spread::Everybody);
+    for (caller, before) in before.into_iter().enumerate() {
+        let known = table
+            .callers
+            .find(&key(caller as u32))
+            .expect("still there");
+        assert_eq!(known.baseline_per_s, before);
+        assert_eq!(known.error, 0.0);
+    }
+    // A newcomer that really comes often finds a place in the flood.
+    for _ in 0..50 {
+        let mut flood: Vec<(u32, u32)> = (next..next + 500).map(|caller| (caller, 1)).collect();
+        next += 500;
+        flood.push((77_777 + 500_000, 100));
+        table.lap(&flood, false);
+    }
+    assert!(table.callers.find(&key(577_777)).expect("a place").hot);
+}
+
+#[test]
+fn what_is_open_is_counted_until_it_is_closed_and_a_stale_id_is_nobody() {
+    let mut callers = Callers::new(SEED);
+    let first = callers.arrive(b"first");
+    callers.opened(first);
+    callers.opened(first);
+    callers.closed(first);
+    assert_eq!(callers.get(first).expect("known").open, 1);
+    for caller in 0..2_000 {
+        callers.arrive(&key(caller));
+    }
+    assert_eq!(callers.get(first), None);
+    callers.closed(first);
+    callers.opened(first);
+    assert!(callers.by_excess().iter().all(|caller| caller.open == 0));
+}
+
+#[test]
+fn a_long_key_is_named_by_its_beginning_and_told_apart_by_all_of_it() {
+    let mut callers = Callers::new(SEED);
+    let long = [b'a'; 1_000];
+    let mut other = long;
+    other[999] = b'b';
+    callers.arrive(&long);
+    callers.arrive(&long);
+    callers.arrive(&other);
+    assert_eq!(callers.find(&long).expect("known").weight, 2.0);
+    assert_eq!(callers.find(&other).expect("known").weight, 1.0);
+    assert_eq!(callers.find(&other).expect("known").key.len(), MAX_KEY);
+}
+
+#[test]
+fn the_noisy_caller_of_a_scenario_is_named_within_a_second() {
+    let shape = Shape::OneCaller {
+        at: 120.0,
+        factor: 5.0,
+        lasts: 60.0,
+    };
+    let mut scenario = Scenario::new(200.0, 3).shape(shape);
+    let mut table = Table::new();
+    let mut counts = [0; 20];
+    for lap in 0..1_210 {
+        scenario.next_by_caller(&mut counts);
+        let arrivals: Vec<(u32, u32)> = (0..).zip(counts).collect();
+        table.lap(&arrivals, lap < 1_200);
+    }
+    assert_eq!(table.callers.spread(), Spread::OneCaller);
+    assert_eq!(table.callers.by_excess()[0].key, key(0));
+}
+
+#[test]
+fn tables_of_different_seeds_are_not_merged() {
+    let mut callers = Callers::new(SEED);
+    callers.arrive(b"one");
+    let before = callers.clone();
+    assert_eq!(callers.merge(&Callers::new([1, 2])), Err(OtherSeed));
+    assert_eq!(callers, before);
+}
+
+/// Few callers that come often, and many that do not.
+fn arrivals(most: usize) -> impl Strategy<Value = Vec<u32>> {
+    prop::collection::vec(prop_oneof![0_u32..20, 0_u32..3_000], 0..most)
+}
+
+/// No caller came less often than the table says, nor more often.
+fn check(callers: &Callers, exact: &HashMap<u32, u32>) -> Result<(), TestCaseError> {
+    for (caller, count) in exact {
+        let count = f64::from(*count);
+        match callers.find(&key(*caller)) {
+            Some(known) => {
+                prop_assert!(known.weight - known.error <= count && count <= known.weight);
+            }
+            None => prop_assert!(count <= callers.floor()),
+        }
+    }
+    prop_assert!(callers.len() <= MAX_CALLERS);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_caller_came_more_or_less_often_than_the_table_says(list in arrivals(4_000)) {
+        let mut callers = Callers::new(SEED);
+        let mut exact = HashMap::new();
+        for caller in &list {
+            callers.arrive(&key(*caller));
+            *exact.entry(*caller).or_insert(0) += 1;
+        }
+        check(&callers, &exact)?;
+        prop_assert!(callers.floor() <= list.len() as f64 / 128.0);
+    }
+
+    #[test]
+    fn a_merged_table_keeps_its_word(lists in prop::collection::vec(arrivals(2_000), 1..5)) {
+        let mut whole = Callers::new(SEED);
+        let mut exact = HashMap::new();
+        for list in &lists {
+            let mut callers = Callers::new(SEED);
+            for caller in list {
+                callers.arrive(&key(*caller));
+                *exact.entry(*caller).or_insert(0) += 1;
+            }
+            whole.merge(&callers).expect("the same seed");
+        }
+        check(&whole, &exact)?;
+    }
+
+    #[test]
+    fn a_table_goes_on_from_its_bytes(
+        list in arrivals(1_500),
+        more in arrivals(500),
+        gaps in prop::collection::vec(0_u64..100_000, 1..50),
+    ) {
+        let mut table = Table::new();
+        for (index, caller) in list.iter().enumerate() {
+            let id = table.callers.arrive(&key(*caller));
+            table.callers.opened(id);
+            if index % 20 == 0 {
+                table.ms += gaps[index % gaps.len()];
+                table.callers.tick(Timestamp::from_millis(table.ms), index % 3 > 0);
+            }
+        }
+        let saved = bytes(&table.callers);
+        prop_assert!(saved.len() <= 32 * 1024);
+        let mut restored = Callers::decode(&saved).expect("its own bytes");
+        prop_assert_eq!(&restored, &table.callers);
+        for caller in more {
+            prop_assert_eq!(restored.arrive(&key(caller)), table.callers.arrive(&key(caller)));
+        }
+        prop_assert_eq!(bytes(&restored), bytes(&table.callers));
+        prop_assert_eq!(restored.spread(), table.callers.spread());
+    }
+
+    #[test]
+    fn any_bytes_decode_without_panic(
+        list in arrivals(300),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
+        noise in prop::collection::vec(any::<u8>(), 0..300),
+        clocks in prop::collection::vec(any::<u64>(), 0..10),
+    ) {
+        let mut callers = Callers::new(SEED);
+        for caller in &list {
+            callers.arrive(&key(*caller));
+        }
+        let mut saved = bytes(&callers);
+        for (place, byte) in damage {
+            let place = place.index(saved.len());
+            saved[place] = byte;
+        }
+        if let Ok(mut damaged) = Callers::decode(&saved) {
+            for (caller, clock) in (0..).zip(clocks) {
+                damaged.arrive(&key(caller));
+                damaged.tick(Timestamp::from_nanos(clock), clock % 2 == 0);
+            }
+            damaged.spread();
+            let sound = |caller: &tidegate::engine::Caller<'_>| {
+                caller.rate_per_s.is_finite() && caller.baseline_per_s.is_finite()
+            };
+            prop_assert!(damaged.by_excess().iter().all(sound));
+        }
+        let _ = Callers::decode(&noise);
+        let mut ours = b"TGC\x01".to_vec();
+        ours.extend(noise);
+        let _ = Callers::decode(&ours);
+    }
+}
