@@ -1,18 +1,38 @@
 //! The benchmarks.
 
+mod detect;
+
 use std::process::ExitCode;
 
-/// Name and purpose of every benchmark.
-const BENCHES: &[(&str, &str)] = &[];
+use anyhow::Result;
+
+use crate::checkout::Context;
+
+/// A benchmark: its name, its purpose, and what runs it.
+type Bench = (
+    &'static str,
+    &'static str,
+    fn(&Context, &[String]) -> Result<ExitCode>,
+);
+
+/// Every benchmark.
+const BENCHES: &[Bench] = &[(
+    "detect",
+    "how soon surges are seen, and how often where there are none",
+    detect::run,
+)];
 
 /// Runs the benchmark of that name; lists them all when there is none of it.
-pub fn run(name: Option<&str>) -> ExitCode {
+pub fn run(ctx: &Context, name: Option<&str>, args: &[String]) -> Result<ExitCode> {
     if let Some(name) = name {
+        if let Some((_, _, run)) = BENCHES.iter().find(|(known, ..)| *known == name) {
+            return run(ctx, args);
+        }
         eprintln!("error: there is no benchmark `{name}`");
     }
     eprintln!("benchmarks: {}", BENCHES.len());
-    for (name, purpose) in BENCHES {
+    for (name, purpose, _) in BENCHES {
         eprintln!("  {name}  {purpose}");
     }
-    ExitCode::from(2)
+    Ok(ExitCode::from(2))
 }

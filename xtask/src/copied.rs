@@ -25,14 +25,19 @@ fn path_is_open(program: &Path) -> bool {
             .all(|dir| mode(dir).is_ok_and(|mode| mode & 0o001 == 0o001))
 }
 
+/// A folder for temporary files that every user can reach.
+pub fn open_folder() -> Result<PathBuf> {
+    [env::temp_dir(), PathBuf::from("/tmp"), "/var/tmp".into()]
+        .into_iter()
+        .find(|dir| dir.is_absolute() && open_to_all(&dir.join(".")))
+        .context("no folder for temporary files is open to every user")
+}
+
 /// Copies the folders `names` of `from` to a folder that any user can read; once.
 ///
 /// What is already there counts only when it belongs to the user `uid` and nobody else can write to it.
 pub fn to_the_open(from: &Path, names: &[&str], folder: &str, uid: u32) -> Result<PathBuf> {
-    let parent = [env::temp_dir(), PathBuf::from("/tmp"), "/var/tmp".into()]
-        .into_iter()
-        .find(|dir| dir.is_absolute() && open_to_all(&dir.join(".")))
-        .context("no folder for temporary files is open to every user")?;
+    let parent = open_folder()?;
     let copy = parent.join(folder);
     if let Ok(data) = copy.symlink_metadata() {
         if data.is_dir() && data.uid() == uid && data.permissions().mode() & 0o022 == 0 {

@@ -39,11 +39,7 @@ enum Commands {
     /// Build target/tidegate/tidegate.wasm and target/tidegate/tidegate-inspect.wasm
     Build,
     /// From nothing to a surge in front of a real PostgreSQL, with and without the plugin
-    Demo {
-        /// What the demo itself understands
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
+    Demo(demo::Options),
     /// Build the plugin and run the real Envoy with a configuration
     Envoy {
         /// Envoy's bootstrap; paths inside it start at the checkout
@@ -70,6 +66,9 @@ enum Commands {
     Bench {
         /// Which one
         name: Option<String>,
+        /// What that benchmark understands: `--help` tells
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
     },
 }
 
@@ -96,12 +95,12 @@ fn run(ctx: &Context, command: Commands) -> Result<ExitCode> {
         Commands::Build => {
             wasm::build(ctx)?;
         }
-        Commands::Demo { args } => return demo::run(ctx, &args),
+        Commands::Demo(options) => return demo::run(ctx, &options),
         Commands::Envoy { config, args } => envoy::run(ctx, &config, &args)?,
         Commands::Check => check::run(ctx)?,
         Commands::Test { args } => tests::run(ctx, &args)?,
         Commands::WasmTest { args } => tests::wasm(ctx, &args)?,
-        Commands::Bench { name } => return Ok(bench::run(name.as_deref())),
+        Commands::Bench { name, args } => return bench::run(ctx, name.as_deref(), &args),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,6 +108,24 @@ fn run(ctx: &Context, command: Commands) -> Result<ExitCode> {
 #[cfg(test)]
 mod cli_tests {
     use super::*;
+
+    #[test]
+    fn every_command_of_the_readme_exists() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        let commands: Vec<_> = readme
+            .split("cargo xtask ")
+            .skip(1)
+            .filter_map(|rest| rest.split(['`', '#', '\n']).next())
+            .collect();
+        assert!(commands.len() >= 6, "{commands:?}");
+        for command in commands {
+            let words = ["xtask"].into_iter().chain(command.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("cargo xtask {command}: {error}");
+            }
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

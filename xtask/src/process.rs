@@ -287,7 +287,7 @@ fn tail(path: &Path, what: &str) -> String {
 }
 
 /// The last lines of a file that may be long.
-fn last_lines(path: &Path, count: usize) -> Vec<String> {
+pub fn last_lines(path: &Path, count: usize) -> Vec<String> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let len = file.metadata()?.len();

@@ -56,7 +56,7 @@ fn build_one(
     kind: Kind,
 ) -> Result<Built> {
     let name = kind.file_name();
-    let mut cargo = toolchain.cargo(ctx, "build", &["--release", "--lib"]);
+    let mut cargo = toolchain.cargo(ctx, "build", &["--profile", "plugin", "--lib"]);
     cargo.args(kind.features());
     cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain.remaps(&ctx.checkout));
     logged(ctx, &format!("compile {name}"), cargo)?;
@@ -64,7 +64,7 @@ fn build_one(
         .checkout
         .wasm_target()
         .join(TARGET)
-        .join("release/tidegate.wasm");
+        .join("plugin/tidegate.wasm");
     let raw = read(&linked)?;
     let path = ctx.checkout.artifacts.join(name);
     let finished = match optimizer {
