@@ -1,0 +1,167 @@
+//! What a replay found about a rule.
+
+use serde::Serialize;
+use tidegate::{
+    engine::{Phase, Report, Signal, Tally, Timestamp},
+    event::{Caller, Tenths},
+};
+
+use super::series::Series;
+
+/// What a replay found; as JSON, the contract of `--format json`.
+#[derive(Debug, Serialize)]
+pub struct Findings {
+    pub rules: Vec<Found>,
+}
+
+/// What it found about one rule.
+#[derive(Debug, Serialize)]
+pub struct Found {
+    pub name: String,
+    pub arrivals: u64,
+    pub admitted: u64,
+    pub held: u64,
+    pub redirected: u64,
+    pub rejected: u64,
+    pub surges: Vec<Surge>,
+    pub watches: Vec<Watch>,
+    /// When the operator would have been warned of a slow climb.
+    pub drift_warnings: Vec<Tenths>,
+    #[serde(skip)]
+    pub series: Series,
+}
+
+/// A surge. Times are Unix seconds.
+#[derive(Debug, Serialize)]
+pub struct Surge {
+    pub start: Tenths,
+    /// None while it lasts.
+    pub end: Option<Tenths>,
+    /// The highest rate over 2 s.
+    pub peak_per_s: Tenths,
+    /// The normal rate when it began.
+    pub baseline_per_s: Tenths,
+    /// The peak as a multiple of that.
+    pub ratio: Tenths,
+    /// `one_caller`, `few_callers` or `everybody`; none where the trace names nobody.
+    pub spread: Option<&'static str>,
+    /// Who was behind it when it began, at most five.
+    pub callers: Vec<Caller>,
+    /// What is open is abnormal, and not what arrives.
+    #[serde(skip)]
+    pub by_inflight: bool,
+    /// Who is behind it was looked at.
+    #[serde(skip)]
+    pub told: bool,
+}
+
+/// A stretch of more than normal that was no surge yet. Times are Unix seconds.
+#[derive(Debug, Serialize)]
+pub struct Watch {
+    pub start: Tenths,
+    pub end: Option<Tenths>,
+}
+
+/// Unix seconds.
+pub fn seconds(at: Timestamp) -> f64 {
+    at.as_millis() as f64 / 1000.0
+}
+
+impl Found {
+    /// Nothing yet.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            arrivals: 0,
+            admitted: 0,
+            held: 0,
+            redirected: 0,
+            rejected: 0,
+            surges: Vec::new(),
+            watches: Vec::new(),
+            drift_warnings: Vec::new(),
+            series: Series::default(),
+        }
+    }
+
+    /// Counts what happened.
+    pub fn count(&mut self, tally: &Tally) {
+        self.arrivals += u64::from(tally.arrivals);
+        self.admitted += u64::from(tally.admitted);
+        self.held += u64::from(tally.held);
+        self.rejected += tally.rejected.iter().copied().map(u64::from).sum::<u64>();
+    }
+
+    /// Counts some that are admitted without being asked for.
+    pub fn pass(&mut self, many: u32) {
+        self.arrivals += u64::from(many);
+        self.admitted += u64::from(many);
+    }
+
+    /// Takes how things stand.
+    pub fn note(&mut self, report: &Report, now: Timestamp) {
+        let at = Tenths(seconds(now));
+        let over = report.phase != Phase::Surge;
+        if over || report.surges > 0 {
+            self.end_surge(at);
+        }
+        if report.surges > 0 {
+            self.surges.push(Surge {
+                start: at,
+                end: over.then_some(at),
+                peak_per_s: Tenths(0.0),
+                baseline_per_s: Tenths(report.baseline_per_s),
+                ratio: Tenths(0.0),
+                spread: None,
+                callers: Vec::new(),
+                by_inflight: false,
+                told: false,
+            });
+        }
+        if let Some(surge) = self.surges.last_mut()
+            && (!over || report.surges > 0)
+        {
+            surge.see(report.rate_per_s);
+        }
+        let watched = self.watches.last_mut().filter(|watch| watch.end.is_none());
+        match (watched, report.phase == Phase::Watch) {
+            (Some(watch), false) => watch.end = Some(at),
+            (None, true) => self.watches.push(Watch {
+                start: at,
+                end: None,
+            }),
+            _ => {}
+        }
+    }
+
+    /// What the operator is told when a surge began.
+    pub fn tell(&mut self, signal: Signal, culprits: (Option<&'static str>, Vec<Caller>)) {
+        if let Some(surge) = self.surges.last_mut() {
+            surge.told = true;
+            surge.by_inflight = signal == Signal::Inflight;
+            (surge.spread, surge.callers) = culprits;
+        }
+    }
+
+    /// The surge that goes on, if its culprits were not asked for yet.
+    pub fn is_untold(&self) -> bool {
+        self.surges.last().is_some_and(|surge| !surge.told)
+    }
+
+    fn end_surge(&mut self, at: Tenths) {
+        if let Some(surge) = self.surges.last_mut()
+            && surge.end.is_none()
+        {
+            surge.end = Some(at);
+        }
+    }
+}
+
+impl Surge {
+    fn see(&mut self, rate_per_s: f64) {
+        if rate_per_s > self.peak_per_s.0 {
+            self.peak_per_s.0 = rate_per_s;
+            self.ratio.0 = rate_per_s / self.baseline_per_s.0;
+        }
+    }
+}
