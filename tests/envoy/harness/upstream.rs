@@ -1,0 +1,316 @@
+//! An upstream that counts what reaches it.
+
+use std::{
+    collections::HashMap,
+    io::{ErrorKind, Read, Write},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    thread::{self, JoinHandle},
+};
+
+use mio::{
+    Events, Interest, Poll, Token, Waker,
+    net::{TcpListener, TcpStream},
+};
+
+use super::until;
+
+/// What the upstream does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduct {
+    /// Sends back what comes; counts connections.
+    Echo,
+    /// Says nothing until it is [released](Upstream::release), then greets; counts connections.
+    Mute,
+    /// Answers HTTP requests, when it is [released](Upstream::release); counts requests.
+    Http,
+}
+
+/// What was seen at the upstream.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Open now: connections, or requests for [`Conduct::Http`].
+    pub open: usize,
+    /// The most that were open at once.
+    pub peak: usize,
+    /// All there were.
+    pub total: usize,
+    /// What each said first, in the order in which they spoke: the first bytes, or the path.
+    pub said: Vec<String>,
+}
+
+/// The upstream. It measures honestly: an end that has arrived is read before a beginning counts.
+pub struct Upstream {
+    pub address: SocketAddr,
+    shared: Arc<Mutex<Shared>>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Seen,
+    released: bool,
+    busy: bool,
+    stop: bool,
+}
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+
+impl Upstream {
+    /// Starts it at a free port. [`Conduct::Echo`] needs no release.
+    pub fn start(conduct: Conduct) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut listener = TcpListener::bind(any).expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        let poll = Poll::new().expect("a poll");
+        let interest = Interest::READABLE;
+        let registry = poll.registry();
+        registry
+            .register(&mut listener, LISTENER, interest)
+            .expect("registered");
+        let waker = Waker::new(registry, WAKER).expect("a waker");
+        let shared = Arc::<Mutex<Shared>>::default();
+        let server = Server {
+            conduct,
+            listener,
+            poll,
+            peers: HashMap::new(),
+            next: WAKER.0,
+            shared: Arc::clone(&shared),
+        };
+        let thread = Some(thread::spawn(|| server.run()));
+        Self {
+            address,
+            shared,
+            waker,
+            thread,
+        }
+    }
+
+    /// Lets it answer whatever waits for an answer, and all that comes.
+    pub fn release(&self) {
+        self.lock().released = true;
+        self.waker.wake().expect("woken");
+    }
+
+    /// Lets it answer no more.
+    pub fn seize(&self) {
+        self.lock().released = false;
+    }
+
+    /// Lets it answer every request with 503.
+    pub fn be_busy(&self) {
+        self.lock().busy = true;
+    }
+
+    /// What it has seen so far.
+    pub fn seen(&self) -> Seen {
+        self.lock().seen.clone()
+    }
+
+    /// Waits until so many are open.
+    pub fn until_open(&self, count: usize) {
+        until(|| {
+            let open = self.seen().open;
+            (open == count)
+                .then_some(())
+                .ok_or_else(|| format!("{open} are open at the upstream instead of {count}"))
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("not poisoned")
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if let Ok(mut shared) = self.shared.lock() {
+            shared.stop = true;
+        }
+        self.waker.wake().ok();
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(thread::panicking() || ended.is_some_and(|end| end.is_ok()));
+    }
+}
+
+struct Peer {
+    stream: TcpStream,
+    input: Vec<u8>,
+    spoke: bool,
+    /// Requests without an answer; a mute upstream owes its greeting.
+    owed: usize,
+}
+
+impl Peer {
+    /// Whether its end is all there is to read.
+    fn is_gone(&self) -> bool {
+        match self.stream.peek(&mut [0]) {
+            Ok(size) => size == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+struct Server {
+    conduct: Conduct,
+    listener: TcpListener,
+    poll: Poll,
+    peers: HashMap<Token, Peer>,
+    next: usize,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Server {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            match self.poll.poll(&mut events, None) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other.expect("events"),
+            }
+            // Ends before beginnings.
+            for event in &events {
+                self.read(event.token());
+            }
+            if events.iter().any(|event| event.token() == LISTENER) {
+                self.accept();
+            }
+            if self.lock(|shared| shared.stop) {
+                return;
+            }
+            self.answer_all();
+        }
+    }
+
+    fn lock<R>(&self, work: impl FnOnce(&mut Shared) -> R) -> R {
+        work(&mut self.shared.lock().expect("not poisoned"))
+    }
+
+    fn accept(&mut self) {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // It was gone before it was accepted.
+                Err(_) => continue,
+            };
+            if self.conduct != Conduct::Http {
+                self.begin(None);
+            }
+            self.next += 1;
+            let token = Token(self.next);
+            self.poll
+                .registry()
+                .register(&mut stream, token, Interest::READABLE)
+                .expect("registered");
+            let peer = Peer {
+                stream,
+                input: Vec::new(),
+                spoke: false,
+                owed: usize::from(self.conduct == Conduct::Mute),
+            };
+            self.peers.insert(token, peer);
+        }
+    }
+
+    /// Counts one more; if it were a new peak, whoever is gone already is taken off first.
+    fn begin(&mut self, peer: Option<Token>) {
+        if self.lock(|shared| shared.seen.open >= shared.seen.peak) {
+            let others = self.peers.keys().filter(|&&token| Some(token) != peer);
+            for token in others.copied().collect::<Vec<Token>>() {
+                if self.conduct != Conduct::Http {
+                    self.read(token);
+                } else if self.peers.get(&token).is_some_and(Peer::is_gone) {
+                    self.end(token);
+                }
+            }
+        }
+        self.lock(|shared| {
+            shared.seen.total += 1;
+            shared.seen.open += 1;
+            shared.seen.peak = shared.seen.peak.max(shared.seen.open);
+        });
+    }
+
+    fn end(&mut self, token: Token) {
+        if let Some(peer) = self.peers.remove(&token) {
+            let less = if self.conduct == Conduct::Http {
+                peer.owed
+            } else {
+                1
+            };
+            self.lock(|shared| shared.seen.open -= less);
+        }
+    }
+
+    /// Reads all there is.
+    fn read(&mut self, token: Token) {
+        let mut bytes = [0; 65_536];
+        while let Some(peer) = self.peers.get_mut(&token) {
+            match peer.stream.read(&mut bytes) {
+                Ok(0) => return self.end(token),
+                Ok(size) => self.take(token, &bytes[..size]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.end(token),
+            }
+        }
+    }
+
+    fn take(&mut self, token: Token, bytes: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&token) else {
+            return;
+        };
+        if self.conduct == Conduct::Http {
+            peer.input.extend_from_slice(bytes);
+            return self.take_requests(token);
+        }
+        if self.conduct == Conduct::Echo {
+            let _ = peer.stream.write_all(bytes);
+        }
+        if !core::mem::replace(&mut peer.spoke, true) {
+            let words = String::from_utf8_lossy(bytes).into_owned();
+            self.lock(|shared| shared.seen.said.push(words));
+        }
+    }
+
+    fn take_requests(&mut self, token: Token) {
+        while let Some(peer) = self.peers.get_mut(&token) {
+            let end = peer.input.windows(4).position(|part| part == b"\r\n\r\n");
+            let Some(end) = end else { return };
+            let head: Vec<u8> = peer.input.drain(..end + 4).collect();
+            let head = String::from_utf8_lossy(&head);
+            let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            peer.owed += 1;
+            self.begin(Some(token));
+            self.lock(|shared| shared.seen.said.push(path));
+        }
+    }
+
+    /// Gives every answer that is owed.
+    fn answer_all(&mut self) {
+        if !self.lock(|shared| shared.released) {
+            return;
+        }
+        let http = self.conduct == Conduct::Http;
+        let answer: &[u8] = if self.lock(|shared| shared.busy) {
+            b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+        } else if http {
+            b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+        } else {
+            b"hello"
+        };
+        for peer in self.peers.values_mut() {
+            for _ in 0..core::mem::take(&mut peer.owed) {
+                if http {
+                    // Before the answer, after which the slot may be free at once.
+                    self.shared.lock().expect("not poisoned").seen.open -= 1;
+                }
+                let _ = peer.stream.write_all(answer);
+            }
+        }
+    }
+}

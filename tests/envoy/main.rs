@@ -1,0 +1,23 @@
+//! The built plugin in the real Envoy, between real clients and real upstreams.
+//!
+//! Run by `cargo xtask test`, which says where the programs and the modules are.
+
+mod abuse;
+mod arrivals;
+mod callers;
+mod calm;
+mod connecting;
+mod delivery;
+mod grpc;
+mod harness;
+mod hold;
+mod http;
+mod modes;
+mod mysql;
+mod observed;
+mod postgres;
+mod readme;
+mod refusing;
+mod surge;
+mod tcp;
+mod updates;

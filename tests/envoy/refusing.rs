@@ -1,0 +1,185 @@
+//! Upstreams that refuse.
+
+use std::{
+    io::Read,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio_postgres::{config::SslMode, error::SqlState};
+
+use crate::harness::{
+    Conduct, Envoy, Event, HTTP, Load, POSTGRES, TCP, Upstream, block_on, connect,
+    http::get,
+    places,
+    postgres::{Postgres, login},
+    until,
+};
+
+const REFUSALS: &str = "tidegate_upstream_refusals_total";
+const REFUSING: &str = "upstream_refusing";
+
+/// No surge here.
+const CALM: &str = r#""surge": {"baseline_per_s": 100}"#;
+
+/// The event is about an upstream that refused so many at least.
+fn refused(event: &Event, least: f64) {
+    assert!(event.number("refused") >= least, "{}", event.json);
+}
+
+/// Nothing was told but the start, and nothing counted.
+fn nothing_is_told(envoy: &Envoy, rule: &str) {
+    let metrics = envoy.metrics();
+    assert_eq!(metrics.rule(rule, REFUSALS), 0.0, "{}", metrics.told());
+    let events = envoy.events();
+    assert_eq!(events.len(), 1, "{events:?}");
+}
+
+#[test]
+fn an_upstream_that_answers_503_is_told_of_and_one_that_answers_is_not() {
+    const RULE: &str = "api";
+    let upstream = Upstream::start(Conduct::Http);
+    upstream.release();
+    let bootstrap = HTTP.before(upstream.address).with(CALM);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(HTTP.listener);
+    for _ in 0..200 {
+        assert_eq!(get(address, "/").status, 200);
+    }
+    envoy.until_quiet(RULE, 200);
+    nothing_is_told(&envoy, RULE);
+
+    upstream.be_busy();
+    let mut asked = 0;
+    let event = until(|| {
+        for _ in 0..20 {
+            assert_eq!(get(address, "/").status, 503);
+        }
+        asked += 20;
+        let event = envoy.events_of(RULE, REFUSING).pop();
+        event.ok_or_else(|| "it is not told".to_owned())
+    });
+    refused(&event, 5.0);
+    let metrics = envoy.until_quiet(RULE, 200 + asked);
+    // While all is well one in eight is looked at; a worker that has seen one looks at all.
+    let counted = metrics.rule(RULE, REFUSALS);
+    let most = asked as f64;
+    assert!(counted >= most - 14.0 && counted <= most, "{counted}");
+}
+
+#[test]
+fn our_own_refusals_are_not_the_upstreams() {
+    const RULE: &str = "api";
+    let upstream = Upstream::start(Conduct::Http);
+    upstream.release();
+    let bootstrap = HTTP
+        .before(upstream.address)
+        .limits(r#"{"arrivals_per_s": 1}"#)
+        .hold_off()
+        .with(CALM);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(HTTP.listener);
+    let answers: Vec<u16> = (0..100).map(|_| get(address, "/").status).collect();
+    assert!(answers.iter().filter(|status| **status == 503).count() > 50);
+    envoy.until_quiet(RULE, 100);
+    nothing_is_told(&envoy, RULE);
+}
+
+#[test]
+fn an_upstream_that_cannot_be_connected_to_is_told_of_at_once_and_then_every_ten_seconds() {
+    const RULE: &str = "service";
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], places::free_port()));
+    let envoy = Envoy::start(&TCP.before(nowhere).with(CALM), 2);
+    let load = Load::new(envoy.listener(TCP.listener), 20.0).start();
+    let first = envoy.until_event(RULE, REFUSING);
+    refused(&first, 5.0);
+    let lines = until(|| {
+        let lines = envoy.events_of(RULE, REFUSING);
+        let enough = lines.len() >= 2;
+        enough.then_some(lines).ok_or_else(|| "one line".to_owned())
+    });
+    assert!(lines[1].at_ms - first.at_ms >= 10_000, "{lines:?}");
+    refused(&lines[1], 20.0);
+    let sent = load.end();
+    let metrics = envoy.until_quiet(RULE, sent.count);
+    assert_eq!(metrics.rule(RULE, REFUSALS), sent.count as f64);
+}
+
+#[test]
+fn an_upstream_that_accepts_and_says_nothing_is_told_of_and_one_that_is_left_quickly_is_not() {
+    const RULE: &str = "service";
+    let upstream = Upstream::start(Conduct::Mute);
+    let bootstrap = TCP
+        .before(upstream.address)
+        .limits(r#"{"inflight": 1000}"#)
+        .with(CALM);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(TCP.listener);
+    // Whoever leaves after 50 ms does not know.
+    let load = Load::new(address, 40.0).start();
+    envoy.until("some should have come", |metrics| {
+        metrics.rule(RULE, "tidegate_arrivals_total") >= 40.0
+    });
+    let sent = load.end();
+    envoy.until_quiet(RULE, sent.count);
+    nothing_is_told(&envoy, RULE);
+
+    let load = Load {
+        stay: Duration::from_millis(1300),
+        ..Load::new(address, 20.0)
+    };
+    let load = load.start();
+    refused(&envoy.until_event(RULE, REFUSING), 5.0);
+    let silent = envoy.metrics().rule(RULE, REFUSALS);
+    assert!(silent >= 5.0, "{silent}");
+
+    // It speaks again: those that come now are served, however long they stay.
+    upstream.release();
+    let more = load.end();
+    let total = sent.count + more.count;
+    envoy.until_quiet(RULE, total);
+    let before = envoy.metrics().rule(RULE, REFUSALS);
+    let streams: Vec<_> = (0..10).map(|_| connect(address)).collect();
+    let since = Instant::now();
+    for mut stream in &streams {
+        stream.read_exact(&mut [0; 5]).expect("a greeting");
+    }
+    std::thread::sleep(Duration::from_millis(1300).saturating_sub(since.elapsed()));
+    drop(streams);
+    let metrics = envoy.until_quiet(RULE, total + 10);
+    assert_eq!(metrics.rule(RULE, REFUSALS), before, "{}", metrics.told());
+}
+
+#[test]
+fn a_database_that_says_itself_that_it_is_full_is_told_of() {
+    const RULE: &str = "orders-db";
+    let database = Postgres::for_sessions(5);
+    let bootstrap = POSTGRES
+        .before(database.address)
+        .limits("{\"inflight\": 1000}")
+        .with(CALM);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(POSTGRES.listener);
+    let refusals = block_on(async {
+        let mut clients = Vec::new();
+        let mut refusals = 0;
+        while refusals < 20 {
+            match login(address, SslMode::Disable).await {
+                Ok(client) => clients.push(client),
+                Err(error) => {
+                    let code = error.as_db_error().map(|error| error.code().clone());
+                    assert_eq!(code, Some(SqlState::TOO_MANY_CONNECTIONS));
+                    refusals += 1;
+                }
+            }
+            assert!(clients.len() <= 5, "more than the database has places for");
+        }
+        refusals
+    });
+    refused(&envoy.until_event(RULE, REFUSING), 5.0);
+    let metrics = envoy.until("all should be counted", |metrics| {
+        metrics.rule(RULE, REFUSALS) >= f64::from(refusals)
+    });
+    assert_eq!(metrics.rule(RULE, REFUSALS), f64::from(refusals));
+    assert_eq!(metrics.rule(RULE, "tidegate_rejected_total"), 0.0);
+}
