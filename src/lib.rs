@@ -1,5 +1,5 @@
-//! tidegate counts what goes to an upstream, and holds, redirects or rejects arrivals before a
-//! surge takes the upstream down. It runs inside Envoy as a Proxy-Wasm plugin.
+//! tidegate counts what goes to an upstream, and holds or rejects arrivals before a surge takes the
+//! upstream down. It runs inside Envoy as a Proxy-Wasm plugin.
 //!
 //! # Map
 //!
@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`engine`] | counting, limits, waiting, decisions: pure, time is an argument | nothing |
 //! | [`config`] | what the operator wrote, parsed and then checked into a policy | `engine` |
-//! | [`protocol`] | the few PostgreSQL and MySQL messages, bytes in and values out | nothing |
+//! | [`protocol`] | the few messages of a refusal, bytes in and values out | nothing |
 //! | [`store`] | the shared records and the loop that updates them | `engine` |
 //! | [`event`] | the log lines that programs read | `engine` |
 //! | `scenario` | made-up arrivals for tests, benchmarks and replays, native alone | nothing |

@@ -64,10 +64,10 @@ enum Refusal {
 /// It decides by what all workers have, which is in the [`PoolRecord`]: its own numbers are here, and
 /// its row in the pool says them to the others. A slot that was given back becomes free with the
 /// next arrival or tick and not at once: the host tells of the end of a connection before it has
-/// closed the upstream's side of it.
+/// closed the upstream's side of it. A shell that knows better [gives it back](Self::give_back).
 ///
 /// Cost of an arrival: one update of the pool if the rule has a limit, none otherwise; of a close:
-/// none. Memory: what waits, which `hold.max_waiting` bounds.
+/// none, and one of what is given back while slots are scarce. Memory: what waits, which `hold.max_waiting` bounds.
 #[derive(Debug)]
 pub struct Gate {
     me: WorkerId,
