@@ -76,6 +76,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A number that lies in `range`, which a NaN never does.
+    pub fn f32(&mut self, range: RangeInclusive<f32>) -> Result<f32, MemoryError> {
+        let number = f32::from_le_bytes(self.take()?);
+        if range.contains(&number) {
+            Ok(number)
+        } else {
+            Err(MemoryError::Value)
+        }
+    }
+
     /// Yes or no.
     pub fn flag(&mut self) -> Result<bool, MemoryError> {
         match self.u8()? {

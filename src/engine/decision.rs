@@ -66,17 +66,70 @@ pub enum Order {
     OldestFirst,
 }
 
+/// At most this many classes of a rule are told apart.
+pub const MAX_CLASSES: usize = 8;
+
+/// What a rule says about its arrivals; the same for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What they must fit under.
+    pub limits: Limits,
+    /// How they wait when they don't; `None`: they are refused at once.
+    pub hold: Option<Hold>,
+    /// They go on whatever is decided; only what enforce would have done is counted.
+    pub shadow: bool,
+    /// What would be refused goes to another upstream.
+    pub redirects: bool,
+    /// Slots of `limits.inflight` that belong to one class alone, by [`Class::index`].
+    pub reserved: [u32; MAX_CLASSES],
+}
+
+impl Terms {
+    /// All reserved slots together.
+    pub(crate) fn all_reserved(&self) -> u64 {
+        self.reserved.iter().map(|&slots| u64::from(slots)).sum()
+    }
+}
+
+/// Which class an arrival is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Its place among the classes of its rule, below [`MAX_CLASSES`].
+    pub index: u8,
+    /// 0 is served first, and never shed for the pressure of a surge.
+    pub priority: u8,
+}
+
+impl Default for Class {
+    /// That of an arrival that no class is for.
+    fn default() -> Self {
+        Self {
+            index: u8::MAX,
+            priority: 1,
+        }
+    }
+}
+
+/// Who an arrival is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// [`keyed_hash`](super::keyed_hash) of the caller's key.
+    pub caller: u64,
+    /// For how many arrivals it stands, when only one in so many is looked at.
+    pub weight: u8,
+}
+
 /// A connection or request that begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// How the host names it.
     pub id: StreamId,
-    /// What it must fit under.
-    pub limits: Limits,
-    /// How it waits when it doesn't; `None`: it is refused at once.
-    pub hold: Option<Hold>,
-    /// It goes on whatever is decided; only what enforce would have done is counted.
-    pub shadow: bool,
+    /// What its rule says.
+    pub terms: Terms,
+    /// Its class.
+    pub class: Class,
+    /// Its caller; `None` when nobody is told apart, or this one was not looked at.
+    pub counted: Option<Counted>,
 }
 
 /// What happens to an arrival.
@@ -86,6 +139,8 @@ pub enum Decision {
     Admit,
     /// It waits for a slot; a later tick admits or rejects it.
     Hold,
+    /// It goes to another upstream, where it needs no slot.
+    Redirect(Reason),
     /// It is refused.
     Reject(Reason),
 }
@@ -103,9 +158,20 @@ pub enum Place {
     Open {
         /// The upstream has not answered yet, and the rule limits how many of those there are.
         connecting: bool,
+        /// For whom the slot is counted.
+        booked: Booked,
     },
     /// Shadow: open, though enforce would not have admitted it; has no slot.
     Ghost,
+}
+
+/// For whom a slot is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Booked {
+    /// [`Class::index`].
+    pub(crate) class: u8,
+    /// The caller's place among those of this worker, and for how many its slot stands.
+    pub(crate) slot: Option<(u8, u8)>,
 }
 
 /// What became of one that waited.
@@ -113,7 +179,7 @@ pub enum Place {
 pub struct Outcome {
     /// Which one.
     pub id: StreamId,
-    /// [`Decision::Admit`] or [`Decision::Reject`].
+    /// Anything but [`Decision::Hold`].
     pub decision: Decision,
     /// Where it stands now.
     pub place: Place,
@@ -132,20 +198,31 @@ pub enum Reason {
     ArrivalLimit,
     /// `limits.connecting` was reached, and nothing was to be held.
     ConnectingLimit,
+    /// Its caller has more than is normal for it: in a surge its rate is cut, and at any time it
+    /// may only take the slots that the normal use of the others leaves free.
+    HotCaller,
+    /// In a surge that everybody makes: its user is not of the share that is served.
+    SurgePressure,
     /// `hold.max_waiting` were waiting already.
     HoldFull,
-    /// It waited `hold.max_wait` in vain.
+    /// It waited `hold.max_wait` in vain for what the limits of everybody allow.
     HoldTimeout,
+    /// The inflight limit as it was lowered for an upstream in distress was reached, and it waited
+    /// in vain, or was not to wait.
+    AdaptiveLimit,
 }
 
 impl Reason {
     /// Every reason, in the order of [`index`](Self::index).
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::InflightLimit,
         Self::ArrivalLimit,
         Self::ConnectingLimit,
+        Self::HotCaller,
+        Self::SurgePressure,
         Self::HoldFull,
         Self::HoldTimeout,
+        Self::AdaptiveLimit,
     ];
 
     /// The value of the `reason` label.
@@ -154,8 +231,11 @@ impl Reason {
             Self::InflightLimit => "inflight_limit",
             Self::ArrivalLimit => "arrival_limit",
             Self::ConnectingLimit => "connecting_limit",
+            Self::HotCaller => "hot_caller",
+            Self::SurgePressure => "surge_pressure",
             Self::HoldFull => "hold_full",
             Self::HoldTimeout => "hold_timeout",
+            Self::AdaptiveLimit => "adaptive_limit",
         }
     }
 

@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 use core::{num::NonZeroU32, time::Duration};
 
 use super::{
-    decision::{Arrival, Decision, Fault, Order, Outcome, Place, Reason},
+    crowd::Here,
+    decision::{Arrival, Booked, Decision, Fault, MAX_CLASSES, Outcome, Place, Reason},
+    ledger::Ledger,
     record::{Change, DEAD_AFTER, PoolRecord, Row, Shared, TableFull, Totals, WorkerId},
     tally::Tally,
     time::Timestamp,
@@ -32,31 +34,29 @@ const BATCH: usize = 256;
 
 /// What this worker has open.
 #[derive(Clone, Copy, Debug, Default)]
-struct Mine {
-    open: u32,
-    ghosts: u32,
-    connecting: u32,
+pub(super) struct Mine {
+    pub open: u32,
+    pub ghosts: u32,
+    pub connecting: u32,
+    pub classes: [u32; MAX_CLASSES],
 }
 
 impl Mine {
-    /// Books one that is admitted.
-    fn book(&mut self, waiter: &Waiter) -> Place {
+    /// Counts one that is admitted; whether it is connecting.
+    pub fn book(&mut self, waiter: &Waiter) -> bool {
         self.open += 1;
+        if let Some(open) = self.classes.get_mut(usize::from(waiter.class.index)) {
+            *open += 1;
+        }
         if waiter.ghost {
             // It has been open all along, and may have been answered long ago.
             self.ghosts = self.ghosts.saturating_sub(1);
-            return Place::Open { connecting: false };
+            return false;
         }
-        let connecting = waiter.limits.connecting.is_some();
+        let connecting = waiter.terms.limits.connecting.is_some();
         self.connecting += u32::from(connecting);
-        Place::Open { connecting }
+        connecting
     }
-}
-
-/// Why one could not be admitted.
-enum Refusal {
-    Limit(Reason),
-    Fault(Fault),
 }
 
 /// The gate of one rule in one worker.
@@ -72,6 +72,7 @@ enum Refusal {
 pub struct Gate {
     me: WorkerId,
     mine: Mine,
+    here: Here,
     waiting: Waiting,
     arrived: Window<RATE_BUCKETS>,
     /// The row as the others know it.
@@ -80,6 +81,11 @@ pub struct Gate {
     seen: Totals,
     /// Slots were scarce then.
     tight: bool,
+    /// Somebody lacked a slot since the others were told last.
+    short: bool,
+    /// There is a surge; and what part of the inflight limit is in force.
+    surge: bool,
+    limit_part: f32,
     last_tick: Timestamp,
     last_beat: Timestamp,
     steady_since: Timestamp,
@@ -92,11 +98,15 @@ impl Gate {
         Self {
             me,
             mine: Mine::default(),
+            here: Here::default(),
             waiting: Waiting::default(),
             arrived: Window::new(RATE_SPAN),
             told: None,
             seen: Totals::default(),
             tight: false,
+            short: false,
+            surge: false,
+            limit_part: 1.0,
             last_tick: now,
             last_beat: Timestamp::ZERO,
             steady_since: now,
@@ -114,39 +124,57 @@ impl Gate {
         now: Timestamp,
         pool: &mut impl Shared<PoolRecord>,
     ) -> (Decision, Place) {
+        let mut waiter = self.count(arrival, now);
+        if arrival.terms.hold.is_some() && self.waiting.must_queue(&waiter) {
+            waiter.lacks = Some(Reason::InflightLimit);
+        } else if let Err(fault) = self.admit(core::slice::from_mut(&mut waiter), now, pool) {
+            self.tally.fault(fault);
+            waiter.lacks = (fault == Fault::StoreContended && arrival.terms.hold.is_some())
+                .then_some(Reason::InflightLimit);
+        }
+        match waiter.lacks {
+            None => {
+                self.tally.admitted += 1;
+                (Decision::Admit, self.book(&waiter))
+            }
+            Some(reason) => {
+                let decision = self.hold_or_refuse(waiter, reason);
+                self.left_out(decision, &waiter)
+            }
+        }
+    }
+
+    /// Refuses an arrival for a reason that lies outside of the limits.
+    pub fn refuse(
+        &mut self,
+        arrival: &Arrival,
+        reason: Reason,
+        now: Timestamp,
+    ) -> (Decision, Place) {
+        let waiter = self.count(arrival, now);
+        let decision = self.refused(&waiter, reason);
+        self.left_out(decision, &waiter)
+    }
+
+    /// Counts an arrival, whatever becomes of it.
+    fn count(&mut self, arrival: &Arrival, now: Timestamp) -> Waiter {
         self.arrived.add(now, 1);
         self.tally.arrivals += 1;
-        let waiter = Waiter {
+        Waiter {
             id: arrival.id,
             since: now,
-            max_wait: arrival.hold.map_or(Duration::ZERO, |hold| hold.max_wait),
-            order: arrival.hold.map_or(Order::default(), |hold| hold.order),
-            limits: arrival.limits,
-            shadow: arrival.shadow,
+            terms: arrival.terms,
+            class: arrival.class,
+            counted: arrival.counted,
             ghost: false,
-        };
-        let refusal = if self.must_queue(arrival) {
-            Refusal::Limit(Reason::InflightLimit)
-        } else {
-            match self.admit(&[waiter], now, pool) {
-                (1.., _) => return (Decision::Admit, self.pass(&waiter)),
-                (0, refusal) => refusal,
-            }
-        };
-        let decision = match refusal {
-            Refusal::Limit(reason) => self.hold_or_reject(arrival, waiter, reason),
-            Refusal::Fault(fault) => {
-                self.tally.fault(fault);
-                match (fault, arrival.hold) {
-                    (Fault::StoreContended, Some(_)) => {
-                        self.hold_or_reject(arrival, waiter, Reason::InflightLimit)
-                    }
-                    _ => return (Decision::Admit, self.pass(&waiter)),
-                }
-            }
-        };
+            lacks: None,
+        }
+    }
+
+    /// Where one stands that was not admitted.
+    fn left_out(&mut self, decision: Decision, waiter: &Waiter) -> (Decision, Place) {
         let place = match decision {
-            _ if arrival.shadow => {
+            _ if waiter.terms.shadow => {
                 self.tally.admitted += 1;
                 self.mine.ghosts += 1;
                 Place::Ghost
@@ -157,9 +185,21 @@ impl Gate {
         (decision, place)
     }
 
+    /// Takes what all workers together found out: whether there is a surge, in which nothing is
+    /// learned of what is normal, and what part of the inflight limit is in force, from 0 to 1.
+    pub fn set_regime(&mut self, surge: bool, limit_part: f32) {
+        self.surge = surge;
+        self.limit_part = limit_part;
+    }
+
+    /// Whether so few slots are free that it matters who takes them.
+    pub fn is_tight(&self) -> bool {
+        self.tight || self.waiting.needs_tick()
+    }
+
     /// The upstream answered a stream that was connecting.
     pub fn on_answered(&mut self, place: &mut Place) {
-        if let Place::Open { connecting } = place
+        if let Place::Open { connecting, .. } = place
             && core::mem::take(connecting)
         {
             self.mine.connecting = self.mine.connecting.saturating_sub(1);
@@ -173,10 +213,16 @@ impl Gate {
             Place::Waiting => {
                 self.waiting.remove(id);
             }
-            Place::Open { connecting } => {
+            Place::Open { connecting, booked } => {
                 let connecting = u32::from(connecting);
                 self.mine.open = self.mine.open.saturating_sub(1);
                 self.mine.connecting = self.mine.connecting.saturating_sub(connecting);
+                if let Some(open) = self.mine.classes.get_mut(usize::from(booked.class)) {
+                    *open = open.saturating_sub(1);
+                }
+                if let Some((place, weight)) = booked.slot {
+                    self.here.close(place, weight);
+                }
             }
             Place::Ghost => {
                 self.waiting.remove(id);
@@ -194,13 +240,13 @@ impl Gate {
     ) {
         self.watch_the_clock(now);
         while let Some(waiter) = self.waiting.pop_displaced() {
-            out.push(self.refused(&waiter, now, Reason::HoldFull));
+            out.push(self.gave_up(&waiter, now, Reason::HoldFull));
         }
         let mut late = Vec::new();
         self.waiting.expire(now, |waiter| late.push(waiter));
         out.extend(
             late.iter()
-                .map(|waiter| self.refused(waiter, now, Reason::HoldTimeout)),
+                .map(|waiter| self.gave_up(waiter, now, Reason::HoldTimeout)),
         );
         self.serve(now, pool, out);
         self.beat(now, pool);
@@ -236,128 +282,123 @@ impl Gate {
 
     /// Whether others may be waiting for a slot that they don't know to be free.
     fn gives_back_urgently(&self) -> bool {
-        let gives_back = self.told.is_some_and(|told| {
+        let gives_back = self.told.as_ref().is_some_and(|told| {
             told.open > self.mine.open || told.connecting > self.mine.connecting
         });
         gives_back && (self.tight || self.seen.waiting > 0)
     }
 
-    /// Whether others came first and are served first.
-    fn must_queue(&self, arrival: &Arrival) -> bool {
-        !self.waiting.is_empty()
-            && arrival
-                .hold
-                .is_some_and(|hold| hold.order == Order::OldestFirst)
-    }
-
-    /// Takes slots for as many of `candidates` as fit, in their order; how many did, and why the
-    /// next one did not.
+    /// Takes slots for those of `candidates` that fit, in their order; what the others lack is
+    /// written into them.
     fn admit(
         &mut self,
-        candidates: &[Waiter],
+        candidates: &mut [Waiter],
         now: Timestamp,
         pool: &mut impl Shared<PoolRecord>,
-    ) -> (u32, Refusal) {
-        let full = Refusal::Limit(Reason::InflightLimit);
-        if candidates.iter().all(|waiter| waiter.limits.is_none()) {
-            return (candidates.len() as u32, full);
+    ) -> Result<(), Fault> {
+        if candidates.iter().all(|waiter| waiter.terms.limits.is_none()) {
+            candidates.iter_mut().for_each(|waiter| waiter.lacks = None);
+            return Ok(());
         }
-        let (me, mine) = (self.me, self.mine);
-        let mut row = self.row(now);
+        let (me, here, mine) = (self.me, &self.here, self.mine);
+        let part = self.limit_part;
+        let row = row(me, mine, &self.waiting, &mut self.arrived, self.short, now);
         let answer = pool.update(|record| {
-            let others = record.others(me);
-            let (mut taken, mut refusal) = (mine, None);
-            let mut admitted = 0;
-            for waiter in candidates {
-                if let Some(reason) = over(waiter, others, taken, record, now) {
-                    refusal = Some(Refusal::Limit(reason));
-                    break;
+            let mut ledger = Ledger::new(record, me, mine, here, part);
+            let mut admitted = false;
+            for waiter in &mut *candidates {
+                waiter.lacks = ledger.lacks(waiter, now);
+                if waiter.lacks.is_none() {
+                    ledger.book(waiter, now);
+                    admitted = true;
                 }
-                let _ = taken.book(waiter);
-                if waiter.limits.arrivals_per_s.is_some() {
-                    record.arrivals.add(now, 1);
-                }
-                admitted += 1;
             }
-            let used = others.open + others.ghosts + u64::from(taken.open + taken.ghosts);
             let tight = candidates
                 .first()
-                .and_then(|waiter| waiter.limits.inflight)
-                .is_some_and(|limit| {
-                    let limit = u64::from(limit.get());
-                    used * 4 >= limit || limit.saturating_sub(used) < SCARCE
-                });
-            row.open = taken.open;
-            row.ghosts = taken.ghosts;
-            row.connecting = taken.connecting;
-            if admitted == 0 {
-                return Change::Keep((0, refusal, tight, record.totals()));
+                .and_then(|waiter| waiter.terms.limits.inflight)
+                .is_some_and(|limit| is_scarce(limit, ledger.used()));
+            if !admitted {
+                return Change::Keep(Ok((None, tight, record.totals())));
             }
-            match record.set_row(row) {
-                Ok(()) => Change::Write((admitted, refusal, tight, record.totals())),
-                Err(TableFull) => {
-                    let full = Some(Refusal::Fault(Fault::WorkersFull));
-                    Change::Keep((0, full, tight, record.totals()))
-                }
+            let row = ledger.row(row.clone());
+            match record.set_row(row.clone()) {
+                Ok(()) => Change::Write(Ok((Some(row), tight, record.totals()))),
+                Err(TableFull) => Change::Keep(Err(Fault::WorkersFull)),
             }
         });
-        match answer {
-            Ok((admitted, refusal, tight, totals)) => {
-                if admitted > 0 {
-                    self.told = Some(row);
-                }
-                self.tight = tight;
-                self.seen = totals;
-                (admitted, refusal.unwrap_or(full))
-            }
-            Err(fault) => (0, Refusal::Fault(fault)),
+        let (told, tight, totals) = answer.and_then(|answer| answer)?;
+        if told.is_some() {
+            self.told = told;
+        }
+        self.tight = tight;
+        self.seen = totals;
+        self.short |= candidates.iter().any(|waiter| {
+            matches!(
+                waiter.lacks,
+                Some(Reason::InflightLimit | Reason::AdaptiveLimit | Reason::HotCaller)
+            )
+        });
+        Ok(())
+    }
+
+    /// Books one that is admitted.
+    fn book(&mut self, waiter: &Waiter) -> Place {
+        let connecting = self.mine.book(waiter);
+        let slot = waiter.counted.and_then(|counted| {
+            let place = self.here.open(counted.caller, counted.weight)?;
+            Some((place, counted.weight))
+        });
+        let class = waiter.class.index;
+        Place::Open {
+            connecting,
+            booked: Booked { class, slot },
         }
     }
 
-    /// Lets an arrival go on at once.
-    fn pass(&mut self, waiter: &Waiter) -> Place {
-        self.tally.admitted += 1;
-        self.mine.book(waiter)
-    }
-
-    fn hold_or_reject(&mut self, arrival: &Arrival, waiter: Waiter, reason: Reason) -> Decision {
-        let Some(hold) = arrival.hold else {
-            return self.rejected(arrival.shadow, reason);
+    fn hold_or_refuse(&mut self, waiter: Waiter, reason: Reason) -> Decision {
+        let Some(hold) = waiter.terms.hold else {
+            return self.refused(&waiter, reason);
         };
         let max = hold.max_waiting.get() as usize;
-        let room = self.waiting.len() < max
-            || hold.order == Order::NewestFirst && self.waiting.displace_oldest(max);
-        if !room {
-            return self.rejected(arrival.shadow, Reason::HoldFull);
+        if self.waiting.len() >= max && !self.waiting.displace(&waiter, max) {
+            return self.refused(&waiter, waiter.in_vain(Reason::HoldFull));
         }
+        let shadow = waiter.terms.shadow;
         self.waiting.push(Waiter {
-            ghost: arrival.shadow,
+            ghost: shadow,
             ..waiter
         });
-        if !arrival.shadow {
+        if !shadow {
             self.tally.held += 1;
         }
         Decision::Hold
     }
 
-    /// Counts a refusal.
-    fn rejected(&mut self, shadow: bool, reason: Reason) -> Decision {
-        self.tally.reject(shadow, reason);
+    /// Counts one that is shed.
+    fn refused(&mut self, waiter: &Waiter, reason: Reason) -> Decision {
+        let terms = &waiter.terms;
+        let pressure = !matches!(reason, Reason::HotCaller | Reason::SurgePressure);
+        self.tally.pressure += u32::from(pressure);
+        if terms.redirects {
+            self.tally.redirect(terms.shadow, reason);
+            return Decision::Redirect(reason);
+        }
+        self.tally.reject(terms.shadow, reason);
         Decision::Reject(reason)
     }
 
     /// Refuses one that waited.
-    fn refused(&mut self, waiter: &Waiter, now: Timestamp, reason: Reason) -> Outcome {
+    fn gave_up(&mut self, waiter: &Waiter, now: Timestamp, otherwise: Reason) -> Outcome {
         Outcome {
             id: waiter.id,
-            decision: self.rejected(waiter.shadow, reason),
-            place: if waiter.shadow {
+            decision: self.refused(waiter, waiter.in_vain(otherwise)),
+            place: if waiter.terms.shadow {
                 Place::Ghost
             } else {
                 Place::Nowhere
             },
             waited: now.since(waiter.since),
-            shadow: waiter.shadow,
+            shadow: waiter.terms.shadow,
         }
     }
 
@@ -371,26 +412,25 @@ impl Gate {
         if self.waiting.is_empty() {
             return;
         }
-        let next: Vec<Waiter> = self.waiting.in_order().take(BATCH).copied().collect();
-        let (admitted, refusal) = self.admit(&next, now, pool);
-        if let Refusal::Fault(fault) = refusal {
+        let mut next = self.waiting.next(BATCH);
+        if let Err(fault) = self.admit(&mut next, now, pool) {
             // Whoever waits goes on waiting, and is refused in time: nobody is stranded.
             self.tally.fault(fault);
+            return;
         }
-        for _ in 0..admitted {
-            let Some(waiter) = self.waiting.pop_next() else {
-                return;
-            };
-            if !waiter.shadow {
+        self.waiting.settle(&next);
+        for waiter in next.iter().filter(|waiter| waiter.lacks.is_none()) {
+            let shadow = waiter.terms.shadow;
+            if !shadow {
                 self.tally.admitted += 1;
             }
-            let place = self.mine.book(&waiter);
+            let place = self.book(waiter);
             out.push(Outcome {
                 id: waiter.id,
                 decision: Decision::Admit,
                 place,
                 waited: now.since(waiter.since),
-                shadow: waiter.shadow,
+                shadow,
             });
         }
     }
@@ -412,14 +452,13 @@ impl Gate {
     /// Tells the others what is here, learns what they have, and buries the dead.
     fn beat(&mut self, now: Timestamp, pool: &mut impl Shared<PoolRecord>) {
         let row = self.row(now);
-        let told = |row: Row| Row { beat_ms: 0, ..row };
-        let news = match self.told {
-            Some(old) => told(old) != told(row),
-            None => row.open + row.ghosts + row.waiting + row.arrived > 0,
+        let news = match &self.told {
+            Some(old) => !row.says_the_same(old),
+            None => !row.is_idle(),
         };
         let since = now.since(self.last_beat);
         // Well before the others take this worker for dead.
-        let stale = self.told.is_some_and(|old| {
+        let stale = self.told.as_ref().is_some_and(|old| {
             old.beat_ms.abs_diff(row.beat_ms) >= IDLE_BEAT.as_millis() as u64 / 2
         });
         let due = since >= BEAT && (news || self.told.is_some() || !self.seen.is_idle());
@@ -450,12 +489,15 @@ impl Gate {
         news: bool,
         pool: &mut impl Shared<PoolRecord>,
     ) {
-        let me = self.me;
+        let (me, surge, mine, here) = (self.me, self.surge, self.mine, &self.here);
         let answer = pool.update(|record| {
             let reaped = if steady { record.reap(me, now) } else { 0 };
-            let full = record.set_row(row).is_err();
-            let answer = (record.totals(), reaped, full);
-            if news || reaped > 0 {
+            let row = Ledger::new(record, me, mine, here, 1.0).row(row.clone());
+            let told = record.set_row(row.clone()).map(|()| row);
+            let learned = record.learn(now, surge);
+            let write = news || learned || reaped > 0;
+            let answer = (record.totals(), reaped, told, write);
+            if write {
                 Change::Write(answer)
             } else {
                 Change::Keep(answer)
@@ -463,19 +505,20 @@ impl Gate {
         });
         self.last_beat = now;
         match answer {
-            Ok((totals, reaped, full)) => {
+            Ok((totals, reaped, told, written)) => {
                 self.seen = totals;
-                let idle = row.open + row.ghosts + row.connecting + row.waiting + row.arrived == 0;
-                if idle || full {
-                    self.told = None;
-                } else if news {
-                    self.told = Some(row);
-                }
+                self.short = false;
                 for _ in 0..reaped {
                     self.tally.fault(Fault::WorkerReaped);
                 }
-                if full {
-                    self.tally.fault(Fault::WorkersFull);
+                match told {
+                    Ok(row) if row.is_idle() => self.told = None,
+                    Ok(row) if written => self.told = Some(row),
+                    Ok(_) => {}
+                    Err(TableFull) => {
+                        self.told = None;
+                        self.tally.fault(Fault::WorkersFull);
+                    }
                 }
             }
             Err(fault) => self.tally.fault(fault),
@@ -484,46 +527,41 @@ impl Gate {
 
     /// This worker's row as of now.
     fn row(&mut self, now: Timestamp) -> Row {
-        Row {
-            worker: self.me,
-            beat_ms: now.as_millis(),
-            open: self.mine.open,
-            ghosts: self.mine.ghosts,
-            connecting: self.mine.connecting,
-            waiting: self.waiting.len() as u32,
-            arrived: u32::try_from(self.arrived.count(now)).unwrap_or(u32::MAX),
-        }
+        row(
+            self.me,
+            self.mine,
+            &self.waiting,
+            &mut self.arrived,
+            self.short,
+            now,
+        )
     }
 }
 
-/// The first limit that has no room for one more.
-///
-/// Ghosts are open in truth, so enforce counts them; in shadow only what enforce would have
-/// admitted counts.
-fn over(
-    waiter: &Waiter,
-    others: Totals,
+/// A worker's row but for its callers, whose seats the record knows.
+fn row(
+    me: WorkerId,
     mine: Mine,
-    record: &mut PoolRecord,
+    waiting: &Waiting,
+    arrived: &mut Window<RATE_BUCKETS>,
+    short: bool,
     now: Timestamp,
-) -> Option<Reason> {
-    let at = |limit: Option<NonZeroU32>, used: u64| {
-        limit.is_some_and(|limit| used >= u64::from(limit.get()))
-    };
-    let ghosts = if waiter.shadow {
-        0
-    } else {
-        others.ghosts + u64::from(mine.ghosts)
-    };
-    let open = others.open + u64::from(mine.open) + ghosts;
-    let connecting = others.connecting + u64::from(mine.connecting);
-    if at(waiter.limits.inflight, open) {
-        Some(Reason::InflightLimit)
-    } else if at(waiter.limits.connecting, connecting) {
-        Some(Reason::ConnectingLimit)
-    } else if at(waiter.limits.arrivals_per_s, record.arrivals.at_most(now)) {
-        Some(Reason::ArrivalLimit)
-    } else {
-        None
+) -> Row {
+    Row {
+        open: mine.open,
+        ghosts: mine.ghosts,
+        connecting: mine.connecting,
+        classes: mine.classes,
+        waiting: waiting.len() as u32,
+        arrived: u32::try_from(arrived.count(now)).unwrap_or(u32::MAX),
+        first: waiting.first_priority(),
+        short,
+        ..Row::idle(me, now.as_millis())
     }
+}
+
+/// Whether so many used slots leave few.
+fn is_scarce(limit: NonZeroU32, used: u64) -> bool {
+    let limit = u64::from(limit.get());
+    used * 4 >= limit || limit.saturating_sub(used) < SCARCE
 }

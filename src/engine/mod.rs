@@ -13,19 +13,24 @@
     )
 )]
 
+mod adaptive;
 mod alarm;
 mod baseline;
 mod bytes;
 mod callers;
+mod crowd;
 mod decision;
 mod detector;
 mod distress;
 mod drift;
 mod gate;
 mod gauge;
+mod hot;
 mod laps;
+mod ledger;
 mod record;
 mod ring;
+mod share;
 mod surge;
 mod tally;
 mod tide;
@@ -36,7 +41,10 @@ mod window;
 pub use alarm::{Alarm, Seen};
 pub use bytes::MemoryError;
 pub use callers::{Caller, CallerId, Callers, MAX_CALLERS, MAX_KEY, OtherSeed, Spread, keyed_hash};
-pub use decision::{Arrival, Decision, Fault, Hold, Limits, Mode, Order, Outcome, Place, Reason};
+pub use decision::{
+    Arrival, Booked, Class, Counted, Decision, Fault, Hold, Limits, MAX_CLASSES, Mode, Order,
+    Outcome, Place, Reason, Terms,
+};
 pub use detector::Detector;
 pub use distress::{Answers, Distress};
 pub use gate::{Gate, RATE_SPAN};
@@ -44,6 +52,8 @@ pub use gauge::Gauge;
 pub use record::{
     Change, DEAD_AFTER, MAX_WORKERS, PoolRecord, Record, Row, Shared, TableFull, Totals, WorkerId,
 };
+pub use hot::{Cut, Heat, MAX_HOT};
+pub use share::serves;
 pub use surge::{Changes, DetectorConfig, Phase};
 pub use tally::Tally;
 pub use tide::{Lookout, Notice, Report, Sighting, Signal, TideRecord};

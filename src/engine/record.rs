@@ -5,7 +5,8 @@ use core::{num::NonZeroU32, time::Duration};
 
 use super::{
     bytes::{MemoryError, Put, Reader},
-    decision::Fault,
+    crowd::{Crowd, MAX_SEATS, Opens},
+    decision::{Fault, MAX_CLASSES},
     time::Timestamp,
     window::Window,
 };
@@ -21,9 +22,7 @@ const ARRIVALS_SPAN: Duration = Duration::from_secs(1);
 const ARRIVALS_BUCKETS: usize = 21;
 pub(crate) type ArrivalsWindow = Window<ARRIVALS_BUCKETS>;
 
-const MAGIC: [u8; 4] = *b"TGP\x01";
-const HEADER: usize = MAGIC.len() + 4 + 8 + 4 * ARRIVALS_BUCKETS;
-const ROW: usize = 8 + 6 * 4;
+const MAGIC: [u8; 4] = *b"TGP\x02";
 
 /// Names a worker: one virtual machine of the plugin on one thread.
 ///
@@ -36,7 +35,7 @@ pub struct WorkerId(pub NonZeroU32);
 ///
 /// Absolute numbers and not differences: a row that got lost is whole again with its worker's
 /// next beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Whose row it is.
     pub worker: WorkerId,
@@ -52,29 +51,108 @@ pub struct Row {
     pub waiting: u32,
     /// Arrivals of the trailing [`RATE_SPAN`](super::gate::RATE_SPAN), admitted or not.
     pub arrived: u32,
+    /// Of `open`, those of each class.
+    pub classes: [u32; MAX_CLASSES],
+    /// The first priority of those that wait for nothing but a free slot.
+    pub first: Option<u8>,
+    /// Somebody lacked a slot since the last beat.
+    pub short: bool,
+    /// What callers with a seat have open, by their seat in the record; none is zero.
+    pub(crate) seats: Vec<(u8, u32)>,
 }
 
 impl Row {
+    /// One of a worker that has nothing.
+    pub const fn idle(worker: WorkerId, beat_ms: u64) -> Self {
+        Self {
+            worker,
+            beat_ms,
+            open: 0,
+            ghosts: 0,
+            connecting: 0,
+            waiting: 0,
+            arrived: 0,
+            classes: [0; MAX_CLASSES],
+            first: None,
+            short: false,
+            seats: Vec::new(),
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u32s([self.worker.0.get()]);
+        out.put(self.beat_ms.to_le_bytes());
+        out.put_u32s([self.open, self.ghosts, self.connecting]);
+        out.put_u32s([self.waiting, self.arrived]);
+        out.put([u8::from(self.short), u8::from(self.first.is_some())]);
+        out.push(self.first.unwrap_or(0));
+        let classes = self.classes.iter().rposition(|&open| open > 0);
+        let classes = classes.map_or(0, |last| last + 1);
+        // At most MAX_CLASSES and MAX_SEATS of them exist.
+        out.put([classes as u8, self.seats.len() as u8]);
+        for open in self.classes.iter().take(classes) {
+            out.put(open.to_le_bytes());
+        }
+        for (seat, open) in &self.seats {
+            out.push(*seat);
+            out.put(open.to_le_bytes());
+        }
+    }
+
     fn read(bytes: &mut Reader<'_>) -> Result<Self, MemoryError> {
         let worker = NonZeroU32::new(bytes.u32()?).ok_or(MemoryError::Value)?;
-        Ok(Self {
-            worker: WorkerId(worker),
+        let mut row = Self {
             beat_ms: bytes.u64()?,
             open: bytes.u32()?,
             ghosts: bytes.u32()?,
             connecting: bytes.u32()?,
             waiting: bytes.u32()?,
             arrived: bytes.u32()?,
-        })
+            short: bytes.flag()?,
+            ..Self::idle(WorkerId(worker), 0)
+        };
+        let (waits, first) = (bytes.flag()?, bytes.u8()?);
+        row.first = waits.then_some(first);
+        let (classes, seats) = (usize::from(bytes.u8()?), usize::from(bytes.u8()?));
+        if classes > MAX_CLASSES || seats > MAX_SEATS {
+            return Err(MemoryError::Length);
+        }
+        for open in row.classes.iter_mut().take(classes) {
+            *open = bytes.u32()?;
+        }
+        row.seats.reserve(seats);
+        for _ in 0..seats {
+            let (seat, open) = (bytes.u8()?, bytes.u32()?);
+            if usize::from(seat) >= MAX_SEATS {
+                return Err(MemoryError::Value);
+            }
+            row.seats.push((seat, open));
+        }
+        Ok(row)
+    }
+
+    /// Whether it says the same as an older one of the same worker; when it was written, and what
+    /// its callers have, is left aside.
+    pub(crate) fn says_the_same(&self, old: &Self) -> bool {
+        let numbers = |row: &Self| {
+            (
+                [row.open, row.ghosts, row.connecting, row.waiting, row.arrived],
+                row.classes,
+                row.first,
+                row.short,
+            )
+        };
+        numbers(self) == numbers(old)
     }
 
     /// Whether there is nothing in it that anybody else must know.
-    const fn is_idle(&self) -> bool {
+    pub(crate) const fn is_idle(&self) -> bool {
         self.open == 0
             && self.ghosts == 0
             && self.connecting == 0
             && self.waiting == 0
             && self.arrived == 0
+            && !self.short
     }
 }
 
@@ -115,13 +193,16 @@ pub struct TableFull;
 /// What the workers share about one rule: who has how much open, and the arrivals that were
 /// admitted in the trailing second.
 ///
-/// As bytes: magic and version, number of rows, the window, the rows; little-endian, at most
-/// 8.3 KiB. Any bytes decode to a record or to an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// As bytes: magic and version, number of rows, the window, the crowd, the rows; little-endian. A
+/// row takes some 40 bytes and 5 for each of its callers: with 8 workers and 8 callers 1.2 KiB, at
+/// most 100 KiB. Any bytes decode to a record or to an error.
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoolRecord {
     rows: Vec<Row>,
     /// Admitted arrivals, kept for rules that limit them.
     pub arrivals: ArrivalsWindow,
+    /// Who normally has how much open.
+    pub(crate) crowd: Crowd,
 }
 
 impl Default for PoolRecord {
@@ -129,6 +210,7 @@ impl Default for PoolRecord {
         Self {
             rows: Vec::new(),
             arrivals: Window::new(ARRIVALS_SPAN),
+            crowd: Crowd::default(),
         }
     }
 }
@@ -142,6 +224,32 @@ impl PoolRecord {
             .filter(|row| row.worker != me)
             .for_each(|row| totals.add(row));
         totals
+    }
+
+    /// What callers with a seat have open in other workers than `me`, or in all.
+    pub(crate) fn opens(&self, me: Option<WorkerId>) -> Opens {
+        let mut opens = [0_u32; MAX_SEATS];
+        for row in self.rows.iter().filter(|row| Some(row.worker) != me) {
+            for (seat, open) in &row.seats {
+                if let Some(sum) = opens.get_mut(usize::from(*seat)) {
+                    *sum = sum.saturating_add(*open);
+                }
+            }
+        }
+        opens
+    }
+
+    /// Learns what is normal from the rows, once a lap of 100 ms; whether that changed anything.
+    pub(crate) fn learn(&mut self, now: Timestamp, surge: bool) -> bool {
+        let now_ms = now.as_millis();
+        let total = self.totals().open;
+        if !self.crowd.is_due(now_ms, total) {
+            return false;
+        }
+        let opens = self.opens(None);
+        let short = self.rows.iter().any(|row| row.short || row.waiting > 0);
+        self.crowd.learn(now_ms, &opens, total, short, surge);
+        true
     }
 
     /// Everything that all workers have.
@@ -187,23 +295,13 @@ impl PoolRecord {
 
     /// Appends the record's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.reserve(HEADER + ROW * self.rows.len());
         out.put(MAGIC);
         // At most MAX_WORKERS rows exist, in memory and in bytes.
         out.put_u32s([self.rows.len() as u32]);
         out.put(self.arrivals.head().to_le_bytes());
         out.put_u32s(*self.arrivals.buckets());
-        for row in &self.rows {
-            out.put_u32s([row.worker.0.get()]);
-            out.put(row.beat_ms.to_le_bytes());
-            out.put_u32s([
-                row.open,
-                row.ghosts,
-                row.connecting,
-                row.waiting,
-                row.arrived,
-            ]);
-        }
+        self.crowd.encode(out);
+        self.rows.iter().for_each(|row| row.encode(out));
     }
 
     /// Reads a record.
@@ -214,7 +312,7 @@ impl PoolRecord {
         let mut rest = Reader(bytes);
         rest.magic(MAGIC)?;
         let count = rest.u32()? as usize;
-        if count > MAX_WORKERS || bytes.len() != HEADER + ROW * count {
+        if count > MAX_WORKERS {
             return Err(MemoryError::Length);
         }
         let head = rest.u64()?;
@@ -222,6 +320,7 @@ impl PoolRecord {
         for bucket in &mut buckets {
             *bucket = rest.u32()?;
         }
+        let crowd = Crowd::decode(&mut rest)?;
         let mut rows = Vec::<Row>::with_capacity(count);
         for _ in 0..count {
             let row = Row::read(&mut rest)?;
@@ -230,9 +329,11 @@ impl PoolRecord {
             }
             rows.push(row);
         }
+        rest.end()?;
         Ok(Self {
             rows,
             arrivals: Window::from_parts(ARRIVALS_SPAN, head, buckets),
+            crowd,
         })
     }
 }
@@ -302,13 +403,8 @@ mod tests {
 
     fn row(id: u32, open: u32) -> Row {
         Row {
-            worker: worker(id),
-            beat_ms: 1_000,
             open,
-            ghosts: 0,
-            connecting: 0,
-            waiting: 0,
-            arrived: 0,
+            ..Row::idle(worker(id), 1_000)
         }
     }
 
@@ -364,7 +460,7 @@ mod tests {
         record.set_row(row(1, 1)).expect("room");
         let good = bytes(&record);
         assert_eq!(PoolRecord::decode(b""), Err(MemoryError::Foreign));
-        assert_eq!(PoolRecord::decode(b"TGP\x02"), Err(MemoryError::Foreign));
+        assert_eq!(PoolRecord::decode(b"TGP\x01"), Err(MemoryError::Foreign));
         for length in MAGIC.len()..good.len() {
             let cut = good.get(..length).expect("shorter");
             assert_eq!(PoolRecord::decode(cut), Err(MemoryError::Length));
@@ -385,17 +481,25 @@ mod tests {
 
         #[test]
         fn a_record_survives_its_bytes(
-            rows in prop::collection::btree_map(1_u32..9, any::<[u32; 6]>(), 0..8),
+            rows in prop::collection::btree_map(1_u32..9, any::<([u32; 6], [u32; 8], Option<u8>, bool)>(), 0..8),
+            seats in prop::collection::vec((0_u8..64, any::<u32>()), 0..64),
+            callers in prop::collection::btree_set(any::<u64>(), 0..64),
             arrivals in prop::collection::vec((any::<u64>(), any::<u32>()), 0..9),
         ) {
             let mut record = PoolRecord::default();
-            for (id, [beat, open, ghosts, connecting, waiting, arrived]) in rows {
+            for (id, (numbers, classes, first, short)) in rows {
+                let [beat, open, ghosts, connecting, waiting, arrived] = numbers;
                 record.set_row(Row {
                     worker: worker(id),
                     beat_ms: u64::from(beat),
-                    open, ghosts, connecting, waiting, arrived,
+                    open, ghosts, connecting, waiting, arrived, classes, first, short,
+                    seats: seats.clone(),
                 }).expect("room");
             }
+            for caller in callers {
+                record.crowd.take_seat(caller, &[0; MAX_SEATS]);
+            }
+            record.learn(Timestamp::from_millis(1_000_000), false);
             for (at, events) in arrivals {
                 record.arrivals.add(Timestamp::from_nanos(at), events);
             }

@@ -11,9 +11,14 @@ pub struct Tally {
     pub admitted: u32,
     /// Had to wait; later they are admitted, rejected, or gone.
     pub held: u32,
+    /// Of those that are shed, the ones that lacked what everybody may have: neither a hot caller,
+    /// nor of the share that is not served.
+    pub pressure: u32,
+    /// Led to another upstream instead of being refused.
+    pub redirected: u32,
     /// Refused, by [`Reason::index`].
     pub rejected: [u32; Reason::ALL.len()],
-    /// Would have been refused by enforce, by [`Reason::index`].
+    /// Would have been refused or redirected by enforce, by [`Reason::index`].
     pub shadow_rejected: [u32; Reason::ALL.len()],
     /// By [`Fault::index`].
     pub faults: [u32; Fault::ALL.len()],
@@ -29,6 +34,15 @@ impl Tally {
         };
         if let Some(counter) = counters.get_mut(reason.index()) {
             *counter += 1;
+        }
+    }
+
+    /// Counts one that goes to another upstream.
+    pub fn redirect(&mut self, shadow: bool, reason: Reason) {
+        if shadow {
+            self.reject(true, reason);
+        } else {
+            self.redirected += 1;
         }
     }
 

@@ -9,8 +9,8 @@ use std::{
 
 use tidegate::{
     engine::{
-        Arrival, Decision, Fault, Gate, Hold, Limits, Order, Outcome, Place, Reason, StreamId,
-        Tally, Timestamp, WorkerId,
+        Arrival, Class, Decision, Fault, Gate, Hold, Limits, Order, Outcome, Place, Reason, StreamId,
+        Tally, Terms, Timestamp, WorkerId,
     },
     store::{Cas, MemoryStore, SharedRecord, SharedStore, StoreError},
 };
@@ -186,9 +186,14 @@ impl World {
         let rule = self.rule.get();
         let arrival = Arrival {
             id,
-            limits: rule.limits,
-            hold: rule.hold,
-            shadow: rule.shadow,
+            terms: Terms {
+                limits: rule.limits,
+                hold: rule.hold,
+                shadow: rule.shadow,
+                ..Terms::default()
+            },
+            class: Class::default(),
+            counted: None,
         };
         let mut racing = Racing(self);
         let mut pool = SharedRecord::new(&mut racing, KEY, ());

@@ -10,8 +10,8 @@ use std::{
 use tidegate::{
     config::Rule,
     engine::{
-        Answers, Arrival, Change, Decision, Fault, Gate, Limits, Lookout, Notice, Phase, Place,
-        PoolRecord, Record as _, Report, Shared, StreamId, TideRecord, Timestamp, WorkerId,
+        Answers, Arrival, Change, Class, Decision, Fault, Gate, Limits, Lookout, Notice, Phase, Place,
+        PoolRecord, Record as _, Report, Shared, StreamId, Terms, TideRecord, Timestamp, WorkerId,
     },
 };
 
@@ -217,10 +217,14 @@ impl Lane {
         let id = self.next_id();
         let arrival = Arrival {
             id: StreamId(id),
-            limits: self.limits,
-            hold: self.rule.hold,
-            // What enforce would do is done, or nobody would learn of it.
-            shadow: false,
+            terms: Terms {
+                limits: self.limits,
+                hold: self.rule.hold,
+                // What enforce would do is done, or nobody would learn of it.
+                ..Terms::default()
+            },
+            class: Class::default(),
+            counted: None,
         };
         let (decision, place) = self.gate.on_arrival(&arrival, at, &mut self.pool);
         if let Some(key) = key {

@@ -1,0 +1,345 @@
+//! Who normally has how many slots, over all workers.
+
+use alloc::vec::Vec;
+
+use super::bytes::{MemoryError, Put, Reader};
+
+/// At most this many callers are known by themselves; the others are known together.
+pub const MAX_SEATS: usize = 64;
+
+/// The time constant of what is normal, in s; a plain mean until the record is that old.
+const NORMAL_S: f32 = 300.0;
+/// The same, when slots have been short for longer than [`SHORT_LAPS`].
+const SLOW_S: f32 = 1800.0;
+/// Nothing is learned for so many laps of 100 ms in which slots are short.
+const SHORT_LAPS: u32 = 3000;
+/// The time constant of whether a caller is there at all, in s.
+const THERE_S: f32 = 10.0;
+/// A caller that normally has less than this open is one of the rest.
+const LEAST: f32 = 0.05;
+/// A seat of a caller that normally has less than this may be given to another.
+const VACANT: f32 = 0.02;
+/// How many standard deviations above the mean are normal.
+const SIGMAS: f32 = 3.0;
+/// The variance is at least this part of the mean; Poisson's would be 1.
+const DISPERSION: f32 = 0.25;
+/// No mean is above this.
+const MOST: f32 = 1e9;
+/// A gap between two laps counts for this many at most.
+const GAP_LAPS: u64 = 600;
+
+/// What is normal of something that is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Normal {
+    mean: f32,
+    variance: f32,
+    /// A quick mean.
+    there: f32,
+    /// So many slots are normal.
+    entitled: u32,
+}
+
+impl Normal {
+    fn learn(&mut self, open: u32, share: f32, there: f32) {
+        let open = open as f32;
+        let off = open - self.mean;
+        self.there = (self.there + there * (open - self.there)).clamp(0.0, MOST);
+        self.mean = (self.mean + share * off).clamp(0.0, MOST);
+        let sample = (1.0 - share) * off * off;
+        self.variance = (self.variance + share * (sample - self.variance)).clamp(0.0, MOST);
+        self.entitled = if self.mean < LEAST {
+            0
+        } else {
+            libm::ceilf(self.mean + self.margin()) as u32
+        };
+    }
+
+    /// How far above its mean is normal still; never more than the mean and three.
+    fn margin(&self) -> f32 {
+        let deviation = libm::sqrtf(self.variance.max(DISPERSION * self.mean));
+        (SIGMAS * deviation).min(self.mean + 3.0)
+    }
+
+    /// From 0, when nothing has been open for long, to 1.
+    fn presence(&self) -> f32 {
+        (2.0 * self.there / self.mean.max(LEAST)).min(1.0)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        for number in [self.mean, self.variance, self.there] {
+            out.put(number.to_le_bytes());
+        }
+        out.put(self.entitled.to_le_bytes());
+    }
+
+    fn decode(bytes: &mut Reader<'_>) -> Result<Self, MemoryError> {
+        Ok(Self {
+            mean: bytes.f32(0.0..=MOST)?,
+            variance: bytes.f32(0.0..=MOST)?,
+            there: bytes.f32(0.0..=MOST)?,
+            entitled: bytes.u32()?,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Seat {
+    caller: u64,
+    normal: Normal,
+}
+
+/// What callers normally have open, and what that leaves to those who want more.
+///
+/// For each of up to 64 callers, and for all the others together (the rest), over laps of 100 ms:
+/// - `mean` and `variance` of what it has open over all workers: exponential over 300 s, and plain
+///   until the record is that old, so that a new Envoy knows after seconds who is normal, and a
+///   newcomer to an old one needs minutes.
+/// - it is *entitled* to `mean + min(3·sd, mean + 3)` slots, with `variance ≥ mean/4`; whoever has
+///   a mean below 0.05 is one of the rest.
+///
+/// A caller that has all that it is entitled to may take more only from the *surplus*:
+/// `limit − N − min(3·S, (limit − N)/2)`, at least a twentieth of the limit, where `N` is the sum
+/// of all means and `S²` that of all variances. The caller that asks is among them, for its own
+/// normal use is not surplus either. So a newcomer with 300 connections never takes a slot that a
+/// steady caller gave back and needs again 1 ms later; and where everybody wants more, nothing is
+/// left unused, because everybody's entitlement and the surplus together are the whole limit or
+/// more.
+///
+/// A caller that is gone holds no slots back: what its `N` and `S²` count for fades with a time
+/// constant of 10 s, so that new instances can take the place of old ones; it stays entitled, though.
+///
+/// Nothing is learned in a surge, nor while slots are short, for the first 300 s of that; later
+/// slowly, over 1,800 s. So a flood does not become normal by flooding.
+///
+/// Cost: a pass over the seats a lap, nothing an arrival beyond a look-up. Memory: 64 seats of 24
+/// bytes. Weak: more than 64 busy callers share the normal use of the rest, of which a single one
+/// may take a quarter; a flood that keeps below the limit is learned like anything else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Crowd {
+    seats: Vec<Seat>,
+    rest: Normal,
+    /// Laps that were learned.
+    age: u32,
+    /// Laps in which slots were short, less half of those in which they were not.
+    short: u32,
+    /// The number of the last lap since the epoch.
+    lap: u64,
+    /// What is kept for normal use: its mean, and its standard deviation.
+    kept: f32,
+    deviation: f32,
+}
+
+/// What each of the callers with a seat has open, by its seat.
+pub(crate) type Opens = [u32; MAX_SEATS];
+
+impl Crowd {
+    /// The seat of a caller.
+    pub fn seat(&self, caller: u64) -> Option<u8> {
+        let found = self.seats.iter().position(|seat| seat.caller == caller);
+        // At most MAX_SEATS seats exist.
+        found.map(|index| index as u8)
+    }
+
+    /// The seat of a caller that is being admitted; a new one, if there is any.
+    pub fn take_seat(&mut self, caller: u64, opens: &Opens) -> Option<u8> {
+        if let Some(seat) = self.seat(caller) {
+            return Some(seat);
+        }
+        let new = Seat {
+            caller,
+            normal: Normal::default(),
+        };
+        if self.seats.len() < MAX_SEATS {
+            self.seats.push(new);
+            return Some(self.seats.len() as u8 - 1);
+        }
+        let seats = self.seats.iter_mut().zip(opens).enumerate();
+        let (index, seat) = seats
+            .filter(|(_, (seat, open))| **open == 0 && seat.normal.mean < VACANT)
+            .map(|(index, (seat, _))| (index, seat))
+            .min_by(|(_, a), (_, b)| a.normal.mean.total_cmp(&b.normal.mean))?;
+        *seat = new;
+        Some(index as u8)
+    }
+
+    /// What the callers with a seat are entitled to, and the rest.
+    pub fn is_entitled(&self, seat: Option<u8>, opens: &Opens, total: u64) -> bool {
+        let own = seat.and_then(|seat| {
+            let index = usize::from(seat);
+            Some((self.seats.get(index)?.normal.entitled, *opens.get(index)?))
+        });
+        match own {
+            Some((entitled, open)) if entitled > 0 => open < entitled,
+            _ => {
+                let (entitled, open) = (u64::from(self.rest.entitled), self.rest(opens, total));
+                let own = own.map_or(0, |(_, open)| u64::from(open));
+                open < entitled && 4 * own < entitled.max(1)
+            }
+        }
+    }
+
+    /// What those have open that are not known by themselves.
+    fn rest(&self, opens: &Opens, total: u64) -> u64 {
+        let known = self.seats.iter().zip(opens);
+        let known: u64 = known
+            .filter(|(seat, _)| seat.normal.entitled > 0)
+            .map(|(_, open)| u64::from(*open))
+            .sum();
+        total.saturating_sub(known)
+    }
+
+    /// How much is open beyond what is entitled.
+    pub fn surplus(&self, opens: &Opens, total: u64) -> u64 {
+        let known = self.seats.iter().zip(opens);
+        let beyond: u64 = known
+            .filter(|(seat, _)| seat.normal.entitled > 0)
+            .map(|(seat, open)| u64::from(open.saturating_sub(seat.normal.entitled)))
+            .sum();
+        let rest = self.rest(opens, total);
+        beyond + rest.saturating_sub(u64::from(self.rest.entitled))
+    }
+
+    /// How much may be open beyond what is entitled, of `limit` slots.
+    pub fn surplus_cap(&self, limit: u64) -> u64 {
+        let slots = limit as f32;
+        let free = (slots - self.kept).max(0.0);
+        let margin = (SIGMAS * self.deviation).min(0.5 * free);
+        let cap = libm::floorf(free - margin) as u64;
+        cap.max(limit / 20).max(1).min(limit)
+    }
+
+    /// Whether `now`'s lap of 100 ms is not the one that was learned last; it begins with the first
+    /// that is open.
+    pub fn is_due(&self, now_ms: u64, total: u64) -> bool {
+        now_ms / 100 != self.lap && (self.age > 0 || total > 0)
+    }
+
+    /// Takes one lap: what each seat and all together have open, whether slots are short, and
+    /// whether there is a surge.
+    pub fn learn(&mut self, now_ms: u64, opens: &Opens, total: u64, short: bool, surge: bool) {
+        let lap = now_ms / 100;
+        // A clock that stepped back costs one lap.
+        let passed = lap.saturating_sub(self.lap).clamp(1, GAP_LAPS);
+        let passed = if self.age == 0 { 1 } else { passed as u32 };
+        self.lap = lap;
+        self.short = if short {
+            self.short.saturating_add(passed)
+        } else {
+            self.short.saturating_sub(passed.div_ceil(2))
+        };
+        let there = (passed as f32 * 0.1 / THERE_S).min(1.0);
+        let share = if surge {
+            0.0
+        } else if !short {
+            self.age = self.age.saturating_add(passed);
+            let seconds = (self.age as f32 * 0.1).min(NORMAL_S);
+            (passed as f32 * 0.1 / seconds).min(1.0)
+        } else if self.short > SHORT_LAPS {
+            passed as f32 * 0.1 / SLOW_S
+        } else {
+            0.0
+        };
+        let rest = u32::try_from(self.rest(opens, total)).unwrap_or(u32::MAX);
+        self.rest.learn(rest, share, there);
+        let (mut kept, mut variance) = (0.0, 0.0);
+        let mut keep = |normal: &Normal| {
+            let presence = normal.presence();
+            kept += presence * normal.mean;
+            let margin = normal.margin() / SIGMAS;
+            variance += presence * margin * margin;
+        };
+        keep(&self.rest);
+        for (seat, open) in self.seats.iter_mut().zip(opens) {
+            seat.normal.learn(*open, share, there);
+            if seat.normal.entitled > 0 {
+                keep(&seat.normal);
+            }
+        }
+        self.kept = kept.min(MOST);
+        self.deviation = libm::sqrtf(variance).min(MOST);
+    }
+
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.seats.len() as u8);
+        out.put_u32s([self.age, self.short]);
+        out.put(self.lap.to_le_bytes());
+        out.put(self.kept.to_le_bytes());
+        out.put(self.deviation.to_le_bytes());
+        self.rest.encode(out);
+        for seat in &self.seats {
+            out.put(seat.caller.to_le_bytes());
+            seat.normal.encode(out);
+        }
+    }
+
+    pub fn decode(bytes: &mut Reader<'_>) -> Result<Self, MemoryError> {
+        let count = usize::from(bytes.u8()?);
+        if count > MAX_SEATS {
+            return Err(MemoryError::Length);
+        }
+        let mut crowd = Self {
+            age: bytes.u32()?,
+            short: bytes.u32()?,
+            lap: bytes.u64()?,
+            kept: bytes.f32(0.0..=MOST)?,
+            deviation: bytes.f32(0.0..=MOST)?,
+            rest: Normal::decode(bytes)?,
+            seats: Vec::with_capacity(count),
+        };
+        for _ in 0..count {
+            let caller = bytes.u64()?;
+            if crowd.seat(caller).is_some() {
+                return Err(MemoryError::Value);
+            }
+            let normal = Normal::decode(bytes)?;
+            crowd.seats.push(Seat { caller, normal });
+        }
+        Ok(crowd)
+    }
+}
+
+/// At most so many callers of one worker are told apart while they have something open.
+const MAX_HERE: usize = 128;
+
+/// What each caller has open in this worker.
+///
+/// A place is given back only when nothing of its caller is open any more, so whoever holds a slot
+/// can name it by its place. When all places are taken, a newcomer is nobody's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Here {
+    callers: Vec<(u64, u32)>,
+}
+
+impl Here {
+    /// One more is open that stands for `weight`; the caller's place.
+    pub fn open(&mut self, caller: u64, weight: u8) -> Option<u8> {
+        let known = self.callers.iter().position(|(known, _)| *known == caller);
+        let vacant = || self.callers.iter().position(|(_, open)| *open == 0);
+        let index = match known.or_else(vacant) {
+            Some(index) => index,
+            None if self.callers.len() < MAX_HERE => {
+                self.callers.push((caller, 0));
+                self.callers.len() - 1
+            }
+            None => return None,
+        };
+        let (known, open) = self.callers.get_mut(index)?;
+        *known = caller;
+        *open = open.saturating_add(u32::from(weight));
+        // At most MAX_HERE places exist.
+        Some(index as u8)
+    }
+
+    /// One is closed.
+    pub fn close(&mut self, place: u8, weight: u8) {
+        if let Some((_, open)) = self.callers.get_mut(usize::from(place)) {
+            *open = open.saturating_sub(u32::from(weight));
+        }
+    }
+
+    /// The callers that have something open.
+    pub fn callers(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let callers = self.callers.iter().copied();
+        callers.filter(|(_, open)| *open > 0)
+    }
+}
