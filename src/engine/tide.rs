@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(1);
 /// A surge is announced so long after it began, when every worker has said whom it saw.
 const GATHER: Duration = Duration::from_millis(300);
 
-/// An upstream that goes on refusing is told of this often.
+/// An upstream that goes on refusing, or begins anew, is told of this often at most.
 const REFUSING: Duration = Duration::from_secs(10);
 
 /// A worker that counts by its last tick is this far behind another one at most.
@@ -314,8 +314,7 @@ impl TideRecord {
             return None;
         }
         let gathered = passed(self.began, now, GATHER);
-        let refuses_on =
-            self.alarm.distress().is_distressed() && passed(self.bad_told, now, REFUSING);
+        let refuses = self.untold.refusing || self.alarm.distress().is_distressed();
         let notice = if self.untold.started && gathered {
             self.untold.started = false;
             Notice::SurgeStarted {
@@ -336,7 +335,7 @@ impl TideRecord {
                 rejected: self.rejected,
                 held: self.held,
             }
-        } else if self.untold.refusing || refuses_on {
+        } else if refuses && passed(self.bad_told, now, REFUSING) {
             self.untold.refusing = false;
             self.bad_told = now;
             Notice::UpstreamRefusing {

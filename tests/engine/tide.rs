@@ -217,6 +217,40 @@ fn an_upstream_that_refuses_is_told_at_once_and_every_ten_seconds() {
 }
 
 #[test]
+fn an_upstream_that_refuses_on_and_off_is_told_every_ten_seconds_at_most() {
+    let mut shore = Shore::new(2);
+    shore.run(50, Duration::from_secs(70));
+    let mut beginnings = 0;
+    for second in 0..64 {
+        let before = shore.last.expect("a report").distressed;
+        for worker in &mut shore.workers {
+            worker.on_answers(Answers {
+                good: if second % 8 == 1 { 1000 } else { 0 },
+                refused: if second % 8 == 0 { 15 } else { 0 },
+                ..Answers::default()
+            });
+        }
+        shore.run(50, Duration::from_secs(1));
+        beginnings += usize::from(shore.last.expect("a report").distressed && !before);
+    }
+    assert!(beginnings > 5, "it ended and began {beginnings} times");
+    let told: Vec<_> = shore
+        .notices
+        .iter()
+        .filter(|(_, notice)| matches!(notice, Notice::UpstreamRefusing { .. }))
+        .collect();
+    assert_eq!(told.len(), 7, "{told:?}");
+    for pair in told.windows(2) {
+        assert!(pair[1].0.since(pair[0].0) >= Duration::from_secs(10));
+    }
+    let bad = told.iter().map(|(_, notice)| match notice {
+        Notice::UpstreamRefusing { bad } => *bad,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(bad.sum::<u64>(), 8 * 2 * 15, "none is lost: {told:?}");
+}
+
+#[test]
 fn lines_about_one_rule_are_a_second_apart() {
     let mut shore = Shore::new(2);
     shore.run(20, Duration::from_secs(90));
