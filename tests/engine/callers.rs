@@ -125,6 +125,69 @@ fn four_of_ten_are_few_and_eight_of_ten_are_everybody() {
     }
 }
 
+/// Who makes a surge when all of `arrivals` are new, each with so many a lap.
+fn spread_of_newcomers(arrivals: &[u32]) -> Spread {
+    let mut table = Table::new();
+    let arrivals: Vec<(u32, u32)> = (0..).zip(arrivals.iter().copied()).collect();
+    for _ in 0..20 {
+        table.lap(&arrivals, true);
+    }
+    table.callers.spread()
+}
+
+#[test]
+fn where_all_are_new_whoever_makes_half_of_it_is_named() {
+    for (arrivals, spread) in [
+        (&[20, 1, 1][..], Spread::OneCaller),
+        (&[20, 5, 5, 5], Spread::OneCaller),
+        (&[30, 2, 2, 2, 2, 2, 2, 2, 2, 2], Spread::OneCaller),
+        (&[5, 5, 5], Spread::Everybody),
+        (&[5; 20], Spread::Everybody),
+        (&[9, 5, 4, 3], Spread::Everybody),
+        (&[20, 20, 1, 1], Spread::FewCallers),
+        (&[20, 20, 1, 1, 1, 1, 1, 1, 1, 1], Spread::FewCallers),
+    ] {
+        assert_eq!(spread_of_newcomers(arrivals), spread, "{arrivals:?}");
+    }
+}
+
+#[test]
+fn a_culprit_among_three_newcomers_beside_those_who_are_known_is_named() {
+    let mut table = Table::ten_steady_ones();
+    for _ in 0..20 {
+        table.lap(&TEN, false);
+        table.lap(&[(997, 3), (998, 3), (999, 60)], false);
+    }
+    assert_eq!(table.callers.spread(), Spread::OneCaller);
+    assert_eq!(table.callers.by_excess()[0].key, key(999));
+}
+
+#[test]
+fn the_largest_of_those_who_all_come_three_times_as_often_is_no_culprit() {
+    let normal: Vec<(u32, u32)> = (0..9).map(|caller| (caller, 2)).collect();
+    let normal = [&normal[..], &[(9, 40)]].concat();
+    let mut table = Table::new();
+    for _ in 0..1_200 {
+        table.lap(&normal, true);
+    }
+    let threefold: Vec<_> = normal
+        .iter()
+        .map(|(who, often)| (*who, 3 * often))
+        .collect();
+    let mut one = normal.clone();
+    one[9].1 *= 3;
+    for (arrivals, spread) in [(threefold, Spread::Everybody), (one, Spread::OneCaller)] {
+        let mut table = Table {
+            callers: table.callers.clone(),
+            ms: table.ms,
+        };
+        for _ in 0..20 {
+            table.lap(&arrivals, false);
+        }
+        assert_eq!(table.callers.spread(), spread);
+    }
+}
+
 #[test]
 fn a_flood_of_new_keys_is_everybody_and_makes_nobody_forgotten() {
     let mut table = Table::ten_steady_ones();

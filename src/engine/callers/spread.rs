@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CallerId, Callers, Entry, RECENT_S};
+use super::{CallerId, Callers, Entry, MOST, RECENT_S};
 
 /// A caller is hot above this multiple of its normal rate, and this many deviations more.
 const HOT: f64 = 2.0;
@@ -11,6 +11,8 @@ const SIGMAS: f64 = 3.0;
 const FEW: usize = 8;
 /// So much of what is beyond normal makes the culprits.
 const MOST_OF_IT: f64 = 0.5;
+/// It lies flat on many when it takes more than half of the hot ones to make so much of it.
+const NEARLY_ALL: f64 = 0.8;
 
 /// Who makes a surge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub enum Spread {
     OneCaller,
     /// Up to eight callers do.
     FewCallers,
-    /// More than half of the callers are hot, or no eight of them make half of it.
+    /// More than half of the callers are hot and share it alike, or no eight of them make half of it.
     Everybody,
 }
 
@@ -125,28 +127,53 @@ impl Callers {
 
     /// Who makes what is beyond normal now.
     ///
-    /// With more than half of the callers hot, three at least, there is no culprit. Cost: one sort
-    /// of 256 entries.
+    /// The one or the few who make half of it, by more than they would if they had grown as the
+    /// others did: where all come three times as often, the largest is no culprit. With more than
+    /// half of the callers hot, three at least, and all of it lying flat on them, so that four
+    /// fifths take more than half of them, there are no few either. A caller that is new has no
+    /// normal rate, so all that it brings is beyond normal: where nearly all are new, whoever is the
+    /// largest by far is named, though it may always have been. Cost: one sort of 256 entries.
     pub fn spread(&self) -> Spread {
         let hot = self.entries.iter().filter(|entry| entry.is_hot()).count();
         let active = self.entries.iter().filter(|entry| entry.recent >= 0.5);
-        if hot > 2 && 2 * hot > active.count() {
+        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        entries.sort_by(|a, b| b.excess().total_cmp(&a.excess()));
+        let counted: f64 = entries.iter().map(|entry| entry.recent).sum();
+        let excess: f64 = entries.iter().map(|entry| entry.excess()).sum();
+        // Arrivals of callers that have lost their place are nobody's.
+        let all = excess + (self.recent - counted).max(0.0);
+        if hot == 0 || all <= 0.0 {
             return Spread::Everybody;
         }
-        let mut excesses: Vec<f64> = self.entries.iter().map(Entry::excess).collect();
-        excesses.sort_by(|a, b| b.total_cmp(a));
-        let counted: f64 = self.entries.iter().map(|entry| entry.recent).sum();
-        // Arrivals of callers that have lost their place are nobody's.
-        let all = excesses.iter().sum::<f64>() + (self.recent - counted).max(0.0);
-        let of = |count: usize| excesses.iter().take(count).sum::<f64>();
-        if hot == 0 || all <= 0.0 {
-            Spread::Everybody
-        } else if of(1) >= MOST_OF_IT * all {
-            Spread::OneCaller
-        } else if of(FEW) >= MOST_OF_IT * all {
+        if beyond_the_others(&entries, 1) >= MOST_OF_IT * all {
+            return Spread::OneCaller;
+        }
+        let many = hot > 2 && 2 * hot > active.count();
+        let half_of_them: f64 = entries
+            .iter()
+            .take(hot / 2)
+            .map(|entry| entry.excess())
+            .sum();
+        let flat = half_of_them < NEARLY_ALL * all;
+        if !(many && flat) && beyond_the_others(&entries, FEW) >= MOST_OF_IT * all {
             Spread::FewCallers
         } else {
             Spread::Everybody
         }
     }
+}
+
+/// What the first `count` bring more than if they had grown as much as the known ones of the rest.
+fn beyond_the_others(entries: &[&Entry], count: usize) -> f64 {
+    let (first, rest) = entries.split_at(count.min(entries.len()));
+    let known = || rest.iter().filter(|entry| entry.baseline() > 0.0);
+    let normal: f64 = known().map(|entry| entry.baseline() * RECENT_S).sum();
+    let recent: f64 = known().map(|entry| entry.recent).sum();
+    let growth = if normal > 0.0 {
+        (recent / normal).clamp(1.0, MOST)
+    } else {
+        1.0
+    };
+    let beyond = |entry: &&Entry| (entry.recent - growth * entry.baseline() * RECENT_S).max(0.0);
+    first.iter().map(beyond).sum()
 }
