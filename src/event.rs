@@ -84,6 +84,28 @@ pub enum Event<'a> {
         /// Open now.
         inflight: u64,
     },
+    /// The inflight limit was lowered, because the upstream is in distress.
+    LimitLowered {
+        /// Whose.
+        rule: &'a str,
+        /// When, by Envoy's clock.
+        at: Rfc3339,
+        /// The limit now.
+        inflight_limit: u32,
+        /// Open now.
+        inflight: u64,
+    },
+    /// The inflight limit climbed back a step, or all the way.
+    LimitRaised {
+        /// Whose.
+        rule: &'a str,
+        /// When, by Envoy's clock.
+        at: Rfc3339,
+        /// The limit now.
+        inflight_limit: u32,
+        /// Open now.
+        inflight: u64,
+    },
 }
 
 /// A caller in [`Event::SurgeStarted`].

@@ -1,9 +1,15 @@
 //! Where the workers keep what they share, and the loop that changes it.
 
-use alloc::{collections::BTreeMap, rc::Rc, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, rc::Rc, string::String, vec::Vec};
 use core::{cell::RefCell, fmt, num::NonZeroU32};
 
-use crate::engine::{Change, Fault, Record, Shared};
+use crate::engine::{
+    Change, DetectorConfig, Fault, PoolRecord, Record, Records, Shared, TideRecord,
+};
+
+/// Every key begins with this, since a host may have one space for all of its plugins; the number
+/// changes with the layout of what is there.
+pub const PREFIX: &str = "tidegate/2";
 
 /// How often a change is begun anew when others get in between.
 ///
@@ -142,6 +148,100 @@ impl<S: SharedStore + ?Sized, R: Record> Shared<R> for SharedRecord<'_, S, R> {
         });
         self.replaced |= foreign && answer.is_ok();
         answer
+    }
+}
+
+/// Where the records of a rule are.
+#[derive(Clone, Debug)]
+pub struct RuleKeys {
+    pool: String,
+    tide: String,
+    /// Before the number of a worker's place.
+    callers: String,
+}
+
+impl RuleKeys {
+    /// Those of the rule of that name.
+    pub fn new(rule: &str) -> Self {
+        Self {
+            pool: format!("{PREFIX}/{rule}/pool"),
+            tide: format!("{PREFIX}/{rule}/tide"),
+            callers: format!("{PREFIX}/{rule}/callers"),
+        }
+    }
+}
+
+/// The records of one rule in a store.
+#[derive(Debug)]
+pub struct RuleRecords<'a, S: ?Sized> {
+    store: &'a mut S,
+    keys: &'a RuleKeys,
+    setting: DetectorConfig,
+    replaced: bool,
+}
+
+impl<'a, S: SharedStore + ?Sized> RuleRecords<'a, S> {
+    /// The records at `keys`.
+    pub fn new(store: &'a mut S, keys: &'a RuleKeys, setting: DetectorConfig) -> Self {
+        Self {
+            store,
+            keys,
+            setting,
+            replaced: false,
+        }
+    }
+
+    /// Makes sure that there are some.
+    ///
+    /// # Errors
+    /// [`Fault::StoreFailed`].
+    pub fn begin(&mut self) -> Result<(), Fault> {
+        Shared::<PoolRecord>::update(self, |_| Change::Keep(()))?;
+        Shared::<TideRecord>::update(self, |_| Change::Keep(()))
+    }
+
+    /// Whether one of another version or origin was replaced.
+    pub fn replaced(&self) -> bool {
+        self.replaced
+    }
+
+    fn change<R: Record, A>(
+        &mut self,
+        key: &str,
+        setting: R::Setting,
+        change: impl FnMut(&mut R) -> Change<A>,
+    ) -> Result<A, Fault> {
+        let mut record = SharedRecord::new(self.store, key, setting);
+        let answer = record.update(change);
+        self.replaced |= record.replaced();
+        answer
+    }
+}
+
+impl<S: SharedStore + ?Sized> Shared<PoolRecord> for RuleRecords<'_, S> {
+    fn update<A>(&mut self, change: impl FnMut(&mut PoolRecord) -> Change<A>) -> Result<A, Fault> {
+        let keys = self.keys;
+        self.change(&keys.pool, (), change)
+    }
+}
+
+impl<S: SharedStore + ?Sized> Shared<TideRecord> for RuleRecords<'_, S> {
+    fn update<A>(&mut self, change: impl FnMut(&mut TideRecord) -> Change<A>) -> Result<A, Fault> {
+        let (keys, setting) = (self.keys, self.setting);
+        self.change(&keys.tide, setting, change)
+    }
+}
+
+impl<S: SharedStore + ?Sized> Records for RuleRecords<'_, S> {
+    fn put_callers(&mut self, place: u32, table: &[u8]) {
+        let key = format!("{}/{place}", self.keys.callers);
+        let _ = self.store.compare_and_set(&key, table, None);
+    }
+
+    fn callers(&mut self, place: u32) -> Option<Vec<u8>> {
+        let key = format!("{}/{place}", self.keys.callers);
+        let (table, _) = self.store.load(&key).ok()??;
+        Some(table)
     }
 }
 

@@ -6,8 +6,10 @@ use core::{ops::RangeInclusive, time::Duration};
 pub const CONFIGURATION_BYTES: usize = 1 << 20;
 /// Rules of a configuration; there is at least one.
 pub const RULES: usize = LIST;
-/// Elements of any list: `rules`, `match.method`, `match.source` and `classes`.
+/// Elements of any list but `classes`: `rules`, `match.method` and `match.source`.
 pub const LIST: usize = 64;
+/// Elements of `classes`.
+pub const CLASSES: usize = 8;
 /// `limits.inflight`, `limits.arrivals_per_s` and `limits.connecting`.
 pub const LIMIT: RangeInclusive<u32> = 1..=1_000_000;
 /// `hold.max_waiting`.
@@ -26,6 +28,14 @@ pub const BASELINE_PER_S: RangeInclusive<f64> = 0.1..=1e6;
 pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// `reject.http_status`.
 pub const HTTP_STATUS: RangeInclusive<u32> = 400..=599;
+/// `reject.slow`.
+pub const SLOW: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+/// `reject.max_slow`.
+pub const MAX_SLOW: RangeInclusive<u32> = 1..=65_536;
+/// `priority` of a class.
+pub const PRIORITY: RangeInclusive<u32> = 0..=255;
+/// `reserved` of a class.
+pub const RESERVED: RangeInclusive<u32> = 0..=1_000_000;
 /// `match.listener_port`.
 pub const PORT: RangeInclusive<u32> = 1..=65_535;
 /// Bytes of `reject.body`.

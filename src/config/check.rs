@@ -5,14 +5,21 @@ use core::num::{NonZeroU16, NonZeroU32};
 
 use super::{
     Build, ConfigError, bounds,
+    cidr::Cidr,
     field::{Field, List, Of, OrOff},
-    finding::{Findings, Path},
-    later::Later,
+    finding::{Findings, Path, shown},
     part::{
-        for_each, instead_of_text, is_token, list, number, rule_name, span, text, too_long, whole,
+        Earlier, for_each, header, instead_of_text, is_token, list, number, span, text, too_long,
+        whole,
     },
-    policy::{Key, Match, Policy, Protocol, Reject, Rule, RuleName, TcpReject, default_hold},
-    raw::{RawConfig, RawHold, RawLimits, RawMatch, RawReject, RawRule, RawSurge, WrittenTcp},
+    policy::{
+        Class, ClassMatch, Key, Match, Policy, Protocol, Redirect, Reject, Rule, RuleName, Sticky,
+        TcpReject, default_hold,
+    },
+    raw::{
+        RawClass, RawConfig, RawHold, RawLimits, RawMatch, RawRedirect, RawReject, RawRule,
+        RawSurge, WrittenTcp,
+    },
 };
 use crate::engine::{DetectorConfig, Hold, Limits, Mode};
 
@@ -40,44 +47,27 @@ fn check_rules(findings: &mut Findings, raw: List<RawRule>, mode: Mode, build: B
             "no rule is given; write one, or leave it out for one rule that counts everything",
         );
     }
-    let mut names: Vec<(usize, RuleName)> = Vec::new();
-    let mut matches_everything = None;
+    let mut earlier = Earlier::none(rules);
     let mut checked = Vec::new();
-    for_each(findings, rules, raw, |findings, index, mut raw| {
-        let at = &rules.element(index);
-        if let Some(earlier) = matches_everything.take() {
-            let earlier = rules.element(earlier);
-            findings.add(
-                at,
-                format!(
-                    "never reached, because {earlier} matches everything; \
-                     make that one the last, or give it a match"
-                ),
-            );
-        }
-        let name = rule_name(findings, at, core::mem::take(&mut raw.name));
-        if let Some(name) = &name {
-            match names.iter().find(|(_, other)| other == name) {
-                Some((earlier, _)) => findings.add(
-                    &at.field("name"),
-                    format!(
-                        "\"{name}\" is the name of {} already; write another",
-                        rules.element(*earlier)
-                    ),
-                ),
-                None => names.push((index, name.clone())),
+    for_each(
+        findings,
+        rules,
+        raw,
+        bounds::RULES,
+        |findings, index, mut raw| {
+            let at = &rules.element(index);
+            let name = earlier.next(findings, index, core::mem::take(&mut raw.name));
+            let seen = findings.seen();
+            if let Some(rule) = check_rule(findings, at, name, raw, mode, build)
+                && findings.seen() == seen
+            {
+                if rule.matcher.is_everything() {
+                    earlier.everything = Some(index);
+                }
+                checked.push(rule);
             }
-        }
-        let seen = findings.seen();
-        if let Some(rule) = check_rule(findings, at, name, raw, mode, build)
-            && findings.seen() == seen
-        {
-            if rule.matcher.is_everything() {
-                matches_everything = Some(index);
-            }
-            checked.push(rule);
-        }
-    });
+        },
+    );
     checked
 }
 
@@ -102,20 +92,17 @@ fn check_rule(
     let key = findings
         .take(raw.key, &at.field("key"))
         .map_or(Key::default(), |Of(key)| key);
+    let sticky = findings
+        .take(raw.sticky, &at.field("sticky"))
+        .map_or(Sticky::default(), |Of(sticky)| sticky);
+    let classes = check_classes(findings, &at.field("classes"), raw.classes);
     let surge = check_surge(findings, &at.field("surge"), raw.surge);
     let hold = check_hold(findings, &at.field("hold"), raw.hold);
-    let at_reject = &at.field("reject");
-    let mut raw_reject = findings.take(raw.reject, at_reject).unwrap_or_default();
-    let later = Later {
-        sticky: raw.sticky,
-        classes: raw.classes,
-        redirect: raw.redirect,
-        adaptive: raw.adaptive,
-        slow: core::mem::take(&mut raw_reject.slow),
-        max_slow: core::mem::take(&mut raw_reject.max_slow),
-    };
-    let reject = check_reject(findings, at_reject, raw_reject);
-    later.refuse(at, findings);
+    let redirect = check_redirect(findings, &at.field("redirect"), raw.redirect);
+    let reject = check_reject(findings, &at.field("reject"), raw.reject);
+    let adaptive = findings
+        .take(raw.adaptive, &at.field("adaptive"))
+        .is_some_and(|Of(adaptive)| adaptive);
 
     let rule = Rule {
         name: name?,
@@ -124,9 +111,13 @@ fn check_rule(
         protocol,
         limits,
         key,
+        sticky,
+        classes,
         surge,
         hold,
+        redirect,
         reject,
+        adaptive,
     };
     // Where a field is to be changed anyway, what contradicts it may change with it.
     if findings.seen() == seen {
@@ -175,10 +166,7 @@ fn check_match(findings: &mut Findings, at: &Path<'_>, raw: Field<RawMatch>) -> 
     let listener_port = whole(findings, at_port, raw.listener_port, bounds::PORT, None)
         .and_then(|port| u16::try_from(port).ok())
         .and_then(NonZeroU16::new);
-    let sources = list(findings, &at.field("source"), raw.source)
-        .into_iter()
-        .map(|(_, Of(range))| range)
-        .collect();
+    let sources = check_source(findings, at, raw.source);
     Match {
         cluster,
         authority,
@@ -187,6 +175,13 @@ fn check_match(findings: &mut Findings, at: &Path<'_>, raw: Field<RawMatch>) -> 
         listener_port,
         sources,
     }
+}
+
+fn check_source(findings: &mut Findings, at: &Path<'_>, raw: Field<List<Of<Cidr>>>) -> Vec<Cidr> {
+    list(findings, &at.field("source"), raw)
+        .into_iter()
+        .map(|(_, Of(range))| range)
+        .collect()
 }
 
 fn check_limits(findings: &mut Findings, at: &Path<'_>, raw: Field<RawLimits>) -> Limits {
@@ -200,6 +195,65 @@ fn check_limits(findings: &mut Findings, at: &Path<'_>, raw: Field<RawLimits>) -
         arrivals_per_s: limit("arrivals_per_s", raw.arrivals_per_s),
         connecting: limit("connecting", raw.connecting),
     }
+}
+
+fn check_classes(
+    findings: &mut Findings,
+    classes: &Path<'_>,
+    raw: Field<List<RawClass>>,
+) -> Vec<Class> {
+    let mut checked = Vec::new();
+    let Some(raw) = findings.take(raw, classes) else {
+        return checked;
+    };
+    let mut earlier = Earlier::none(classes);
+    for_each(
+        findings,
+        classes,
+        raw,
+        bounds::CLASSES,
+        |findings, index, raw| {
+            let at = &classes.element(index);
+            let name = earlier.next(findings, index, raw.name);
+            let seen = findings.seen();
+            let at_match = &at.field("match");
+            let matcher = findings.take(raw.matcher, at_match).unwrap_or_default();
+            let matcher = ClassMatch {
+                sources: check_source(findings, at_match, matcher.source),
+                header: header(findings, &at_match.field("header"), matcher.header),
+            };
+            let priority = whole(
+                findings,
+                &at.field("priority"),
+                raw.priority,
+                bounds::PRIORITY,
+                None,
+            );
+            let reserved = whole(
+                findings,
+                &at.field("reserved"),
+                raw.reserved,
+                bounds::RESERVED,
+                None,
+            );
+            if findings.seen() == seen
+                && let Some(name) = name
+            {
+                if matcher.is_everything() {
+                    earlier.everything = Some(index);
+                }
+                checked.push(Class {
+                    name: name.to_string(),
+                    matcher,
+                    priority: priority
+                        .and_then(|priority| u8::try_from(priority).ok())
+                        .unwrap_or(Class::PRIORITY),
+                    reserved: reserved.unwrap_or_default(),
+                });
+            }
+        },
+    );
+    checked
 }
 
 fn check_surge(findings: &mut Findings, at: &Path<'_>, raw: Field<RawSurge>) -> DetectorConfig {
@@ -266,7 +320,31 @@ fn check_hold(findings: &mut Findings, at: &Path<'_>, raw: Field<OrOff<RawHold>>
     Some(hold)
 }
 
-fn check_reject(findings: &mut Findings, at: &Path<'_>, raw: RawReject) -> Reject {
+fn check_redirect(
+    findings: &mut Findings,
+    at: &Path<'_>,
+    raw: Field<RawRedirect>,
+) -> Option<Redirect> {
+    let raw = findings.take(raw, at)?;
+    let seen = findings.seen();
+    let cluster = text(
+        findings,
+        &at.field("cluster"),
+        raw.cluster,
+        bounds::NAME_BYTES,
+    );
+    let header = header(findings, &at.field("header"), raw.header);
+    if cluster.is_none() && header.is_none() && findings.seen() == seen {
+        findings.add(
+            at,
+            "neither a cluster nor a header is given; write one, or remove it",
+        );
+    }
+    Some(Redirect { cluster, header })
+}
+
+fn check_reject(findings: &mut Findings, at: &Path<'_>, raw: Field<RawReject>) -> Reject {
+    let raw = findings.take(raw, at).unwrap_or_default();
     let mut reject = Reject::default();
     let at_status = &at.field("http_status");
     if let Some(status) = whole(
@@ -310,6 +388,22 @@ fn check_reject(findings: &mut Findings, at: &Path<'_>, raw: RawReject) -> Rejec
     if let Some(Of(WrittenTcp::Protocol)) = findings.take(raw.tcp, &at.field("tcp")) {
         reject.tcp = TcpReject::Protocol { cluster };
     }
+
+    let at_slow = &at.field("slow");
+    let slow = match findings.take(raw.slow, at_slow) {
+        None => Field::Absent,
+        Some(OrOff::Off) => {
+            reject.slow = None;
+            Field::Absent
+        }
+        Some(OrOff::On(slow)) => Field::Given(slow),
+    };
+    reject.slow = span(findings, at_slow, slow, bounds::SLOW).or(reject.slow);
+    let zero = Some("0 means that none is kept; write \"slow\": false for that");
+    let at_most = &at.field("max_slow");
+    if let Some(most) = whole(findings, at_most, raw.max_slow, bounds::MAX_SLOW, zero) {
+        reject.max_slow = most;
+    }
     reject
 }
 
@@ -331,29 +425,73 @@ fn refuse_contradictions(findings: &mut Findings, at: &Path<'_>, rule: &Rule, bu
         Protocol::Postgres => Some("postgres"),
         Protocol::Mysql => Some("mysql"),
     };
-    if let Some(field) = http_fields.peek()
-        && rule.limits.connecting.is_some()
-    {
-        findings.add(
-            &at.field("limits").field("connecting"),
-            format!(
-                "it counts TCP connections, and `match.{field}` is known of HTTP requests only; \
-                 remove one of the two"
-            ),
-        );
+    let (cluster, header) = match &rule.redirect {
+        Some(redirect) => (redirect.cluster.as_deref(), redirect.header.is_some()),
+        None => (None, false),
+    };
+    let at_redirect = &at.field("redirect");
+    if let Some(field) = http_fields.peek() {
+        let at_limits = at.field("limits");
+        let at_connecting = at_limits.field("connecting");
+        for (at, verb, given) in [
+            (at_connecting, "counts", rule.limits.connecting.is_some()),
+            (at_redirect.field("cluster"), "is for", cluster.is_some()),
+        ] {
+            if given {
+                findings.add(
+                    &at,
+                    format!(
+                        "it {verb} TCP connections, and `match.{field}` is known of HTTP requests \
+                         only; remove one of the two"
+                    ),
+                );
+            }
+        }
     }
     if let Some(spoken) = spoken {
-        for field in http_fields {
+        let mut refuse = |at: &Path<'_>| {
             findings.add(
-                &at.field("match").field(field),
+                at,
                 format!(
                     "known of HTTP requests only, and `protocol: {spoken}` is of TCP connections; \
                      remove one of the two"
                 ),
             );
+        };
+        for field in http_fields {
+            refuse(&at.field("match").field(field));
+        }
+        if let Sticky::Header(_) | Sticky::Cookie(_) = rule.sticky {
+            refuse(&at.field("sticky"));
+        }
+        for (index, class) in rule.classes.iter().enumerate() {
+            if class.matcher.header.is_some() {
+                refuse(
+                    &at.field("classes")
+                        .element(index)
+                        .field("match")
+                        .field("header"),
+                );
+            }
+        }
+        if header {
+            refuse(&at_redirect.field("header"));
         }
     }
     refuse_key_contradictions(findings, at, rule, build);
+    refuse_what_lacks_a_limit(findings, at, rule);
+    if let TcpReject::Protocol { cluster: refusing } = &rule.reject.tcp
+        && cluster == Some(refusing)
+    {
+        findings.add(
+            &at_redirect.field("cluster"),
+            format!(
+                "`reject.cluster` is \"{}\", too, where connections are refused; write another \
+                 cluster, or remove the redirect",
+                shown(refusing)
+            ),
+        );
+    }
     if let TcpReject::Protocol { .. } = rule.reject.tcp {
         let at = &at.field("reject");
         let at = &at.field("tcp");
@@ -373,7 +511,43 @@ fn refuse_contradictions(findings: &mut Findings, at: &Path<'_>, rule: &Rule, bu
     }
 }
 
+/// What makes sense only with a limit, and leaves something of it.
+fn refuse_what_lacks_a_limit(findings: &mut Findings, at: &Path<'_>, rule: &Rule) {
+    let classes = &at.field("classes");
+    let Some(inflight) = rule.limits.inflight else {
+        let none = "and there is none; write `limits.inflight`, or remove it";
+        for (index, class) in rule.classes.iter().enumerate() {
+            if class.reserved > 0 {
+                let element = classes.element(index);
+                let at = &element.field("reserved");
+                findings.add(at, format!("these are places of a limit, {none}"));
+            }
+        }
+        if rule.adaptive {
+            findings.add(&at.field("adaptive"), format!("it lowers a limit, {none}"));
+        }
+        return;
+    };
+    // At most 8 numbers of at most a million.
+    let reserved = rule.classes.iter().map(|class| class.reserved).sum::<u32>();
+    if reserved >= inflight.get() {
+        findings.add(
+            classes,
+            format!(
+                "{reserved} places are reserved of `limits.inflight: {inflight}`, which leaves \
+                 nothing for anybody else; reserve less, or raise the limit"
+            ),
+        );
+    }
+}
+
 fn refuse_key_contradictions(findings: &mut Findings, at: &Path<'_>, rule: &Rule, build: Build) {
+    if rule.sticky == Sticky::Key && rule.key == Key::None {
+        findings.add(
+            &at.field("sticky"),
+            "`key: none` tells nobody apart; write another key in the rule, or source_ip here",
+        );
+    }
     let what = match &rule.key {
         Key::Postgres(_) if rule.protocol != Protocol::Postgres => {
             "it is read from PostgreSQL connections; write `protocol: postgres` in the rule, or \

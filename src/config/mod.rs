@@ -27,7 +27,6 @@ mod cidr;
 mod duration;
 mod field;
 mod finding;
-mod later;
 mod part;
 mod pbstruct;
 mod policy;
@@ -44,7 +43,10 @@ use serde::Deserialize;
 
 pub use cidr::Cidr;
 pub use finding::{ConfigError, Finding};
-pub use policy::{Key, Match, Policy, Protocol, Reject, Rule, RuleName, TcpReject};
+pub use policy::{
+    Class, ClassMatch, Header, Key, Match, Policy, Protocol, Redirect, Reject, Rule, RuleName,
+    Sticky, TcpReject,
+};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use schema::json_schema;

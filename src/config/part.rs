@@ -11,7 +11,8 @@ use super::{
     bounds, duration,
     field::{Field, List, Of},
     finding::{Findings, Path, shown},
-    policy::RuleName,
+    policy::{Header, RuleName},
+    raw::RawHeader,
 };
 
 /// A whole number within a range, both ends included. `zero` is what to say of a zero outside it.
@@ -97,26 +98,102 @@ pub(super) fn text(
     None
 }
 
-/// The name of the rule or class at a path; it can't be left out.
-pub(super) fn rule_name(
+/// What can't be left out.
+pub(super) fn required<T>(
     findings: &mut Findings,
     at: &Path<'_>,
-    field: Field<Of<String>>,
-) -> Option<RuleName> {
-    let at = &at.field("name");
+    field: Field<T>,
+    to_write: &str,
+) -> Field<T> {
     if let Field::Absent = field {
-        findings.add(at, "it is missing; write a name such as \"orders-db\"");
+        findings.add(at, format!("it is missing; write {to_write}"));
     }
-    let Of(text) = findings.take(field, at)?;
-    let name = RuleName::new(&text);
-    if name.is_none() {
-        let what = instead_of_text(
-            &text,
-            "at most 63 of a-z, 0-9, \"_\" and \"-\", with a letter or digit first",
-        );
-        findings.add(at, what);
+    field
+}
+
+/// A header that is asked for or set.
+pub(super) fn header(
+    findings: &mut Findings,
+    at: &Path<'_>,
+    field: Field<RawHeader>,
+) -> Option<Header> {
+    const NAME: &str = "the name of a header, or :authority";
+    const VALUE: &str = "the value of the header";
+
+    let raw = findings.take(field, at)?;
+    let at_name = &at.field("name");
+    let name = required(findings, at_name, raw.name, NAME);
+    let name = text(findings, at_name, name, bounds::NAME_BYTES);
+    if let Some(name) = &name
+        && name != ":authority"
+        && !is_token(name)
+    {
+        findings.add(at_name, instead_of_text(name, NAME));
     }
-    name
+    let at = &at.field("value");
+    let value = required(findings, at, raw.value, VALUE);
+    let value = text(findings, at, value, bounds::TEXT_BYTES);
+    Some(Header {
+        name: name?.to_ascii_lowercase(),
+        value: value?,
+    })
+}
+
+/// What came before in a list of rules or classes, the first match of which counts.
+pub(super) struct Earlier<'a> {
+    list: &'a Path<'a>,
+    names: Vec<(usize, RuleName)>,
+    /// The element before, when it matches everything.
+    pub(super) everything: Option<usize>,
+}
+
+impl<'a> Earlier<'a> {
+    /// Nothing yet.
+    pub(super) fn none(list: &'a Path<'a>) -> Self {
+        Self {
+            list,
+            names: Vec::new(),
+            everything: None,
+        }
+    }
+
+    /// The name of the next element, which can be reached, and is called otherwise than all before.
+    pub(super) fn next(
+        &mut self,
+        findings: &mut Findings,
+        index: usize,
+        name: Field<Of<String>>,
+    ) -> Option<RuleName> {
+        let at = &self.list.element(index);
+        if let Some(earlier) = self.everything.take() {
+            let earlier = self.list.element(earlier);
+            let what = format!(
+                "never reached, because {earlier} matches everything; \
+                 make that one the last, or give it a match"
+            );
+            findings.add(at, what);
+        }
+        let at = &at.field("name");
+        let name = required(findings, at, name, "a name such as \"orders-db\"");
+        let Of(text) = findings.take(name, at)?;
+        let Some(name) = RuleName::new(&text) else {
+            let what = instead_of_text(
+                &text,
+                "at most 63 of a-z, 0-9, \"_\" and \"-\", with a letter or digit first",
+            );
+            findings.add(at, what);
+            return None;
+        };
+        match self.names.iter().find(|(_, other)| *other == name) {
+            Some((earlier, _)) => {
+                let earlier = self.list.element(*earlier);
+                let what = format!("\"{name}\" is the name of {earlier} already; write another");
+                findings.add(at, what);
+            }
+            None => self.names.push((index, name.clone())),
+        }
+        Some(name)
+    }
 }
 
 /// The elements of a list that asks for something, and so can't be empty.
@@ -135,25 +212,23 @@ pub(super) fn list<T>(
         );
     }
     let mut kept = Vec::new();
-    for_each(findings, at, list, |_, index, element| {
+    for_each(findings, at, list, bounds::LIST, |_, index, element| {
         kept.push((index, element));
     });
     kept
 }
 
-/// Goes through the elements that are not malformed, with their places.
+/// Goes through the elements that are not malformed, with their places. More than `most`, which is
+/// [`bounds::LIST`] or less, are a finding.
 pub(super) fn for_each<T>(
     findings: &mut Findings,
     at: &Path<'_>,
     list: List<T>,
+    most: usize,
     mut check: impl FnMut(&mut Findings, usize, T),
 ) {
-    if list.given > list.kept.len() {
-        let what = format!(
-            "found {} elements; write at most {}",
-            list.given,
-            bounds::LIST
-        );
+    if list.given > most {
+        let what = format!("found {} elements; write at most {most}", list.given);
         findings.add(at, what);
     }
     for (index, element) in list.kept.into_iter().enumerate() {

@@ -50,13 +50,26 @@ pub struct Rule {
     pub limits: Limits,
     /// Who is a caller.
     pub key: Key,
+    /// Who is a user, for stable service while only a share is served. [`Sticky::Header`] and
+    /// [`Sticky::Cookie`] only where [`protocol`](Self::protocol) is [`Protocol::Tcp`], and
+    /// [`Sticky::Key`] only where [`key`](Self::key) tells callers apart.
+    pub sticky: Sticky,
+    /// The first that matches counts; at most [`bounds::CLASSES`], of different names, and only the
+    /// last may match everything. Empty: all are equal. Less is reserved than `limits.inflight`.
+    pub classes: Vec<Class>,
     /// When arrivals are a surge, within [`bounds::SENSITIVITY`] and the others of its fields.
     pub surge: DetectorConfig,
     /// How arrivals over a limit wait, within [`bounds::MAX_WAIT`] and [`bounds::MAX_WAITING`];
     /// `None` when they don't.
     pub hold: Option<Hold>,
+    /// Where arrivals go that would be rejected otherwise.
+    pub redirect: Option<Redirect>,
     /// How arrivals are refused.
     pub reject: Reject,
+    /// Whether the inflight limit, which is given then, is lowered while the upstream is in
+    /// distress. Off unless it is asked for: nobody gets less than the limit that was written
+    /// without having wanted it.
+    pub adaptive: bool,
 }
 
 impl Rule {
@@ -69,9 +82,13 @@ impl Rule {
             protocol: Protocol::default(),
             limits: Limits::default(),
             key: Key::default(),
+            sticky: Sticky::default(),
+            classes: Vec::new(),
             surge: DetectorConfig::default(),
             hold: Some(default_hold()),
+            redirect: None,
             reject: Reject::default(),
+            adaptive: false,
         }
     }
 }
@@ -209,6 +226,74 @@ pub enum Key {
     Postgres(&'static str),
 }
 
+/// Who is a user: what tells those apart that are served, or not, as long as only a share is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sticky {
+    /// The downstream's address, without its port.
+    #[default]
+    SourceIp,
+    /// HTTP: the first header of this name, which is in lower case.
+    Header(String),
+    /// HTTP: the cookie of this name, which knows upper and lower case.
+    Cookie(String),
+    /// The caller, by the rule's [`Key`].
+    Key,
+}
+
+/// Arrivals that are served before or after others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// As a rule's name: safe in a metric.
+    pub name: String,
+    /// Which arrivals are of it.
+    pub matcher: ClassMatch,
+    /// 0 is served first.
+    pub priority: u8,
+    /// Places of the rule's inflight limit that are its own, within [`bounds::RESERVED`].
+    pub reserved: u32,
+}
+
+impl Class {
+    /// The priority when none is given.
+    pub(super) const PRIORITY: u8 = 1;
+}
+
+/// Which arrivals are of a class: all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassMatch {
+    /// The downstream's address is in one of these, at most [`bounds::LIST`]; empty for any.
+    pub sources: Vec<Cidr>,
+    /// HTTP: a header has exactly this value. A TCP connection has none, and does not match.
+    pub header: Option<Header>,
+}
+
+impl ClassMatch {
+    /// Whether nothing is asked.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A header of an HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// A token in lower case, or `:authority`; at most [`bounds::NAME_BYTES`].
+    pub name: String,
+    /// One line that is not empty, at most [`bounds::TEXT_BYTES`].
+    pub value: String,
+}
+
+/// Where arrivals go that would be rejected otherwise: at least one of the two is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// TCP: another cluster, at most [`bounds::NAME_BYTES`]; not the one that connections are led
+    /// to for their refusal. `None` when the rule's match is for HTTP only.
+    pub cluster: Option<String>,
+    /// HTTP: the header to set, by which a route is chosen. `None` when the rule's protocol is a
+    /// database's.
+    pub header: Option<Header>,
+}
+
 /// What is spoken over a TCP connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -232,6 +317,11 @@ pub struct Reject {
     pub body: String,
     /// What happens to a TCP connection.
     pub tcp: TcpReject,
+    /// TCP: how long the refusal of a hot caller is kept, within [`bounds::SLOW`]; `None` when it
+    /// is refused at once.
+    pub slow: Option<Duration>,
+    /// TCP: how many refusals are kept at most at once, within [`bounds::MAX_SLOW`].
+    pub max_slow: u32,
 }
 
 impl Default for Reject {
@@ -241,6 +331,8 @@ impl Default for Reject {
             retry_after: Duration::from_secs(2),
             body: String::from("upstream connection limit reached, retry later\n"),
             tcp: TcpReject::Close,
+            slow: Some(Duration::from_secs(2)),
+            max_slow: 4096,
         }
     }
 }

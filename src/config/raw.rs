@@ -16,9 +16,8 @@ use super::{
     duration,
     field::{Field, List, Of, OrOff, Scalar},
     finding::shown,
-    later::{RawClass, RawRedirect, WrittenSticky},
     part::is_token,
-    policy::{Key, Protocol},
+    policy::{Key, Protocol, Sticky},
 };
 use crate::engine::{Mode, Order};
 
@@ -134,12 +133,30 @@ impl Scalar for Key {
             "postgres.user" => Some(Self::Postgres("user")),
             "postgres.database" => Some(Self::Postgres("database")),
             "postgres.application_name" => Some(Self::Postgres("application_name")),
-            _ => text
-                .strip_prefix("header:")
-                .filter(|name| is_token(name))
-                .map(|name| Self::Header(name.to_ascii_lowercase())),
+            _ => header(text).map(Self::Header),
         })
     }
+}
+
+impl Scalar for Sticky {
+    const TO_WRITE: &'static str = "source_ip, header:NAME, cookie:NAME or key";
+
+    fn from_text(text: &str) -> Result<Option<Self>, String> {
+        Ok(match text {
+            "source_ip" => Some(Self::SourceIp),
+            "key" => Some(Self::Key),
+            _ => match text.strip_prefix("cookie:") {
+                Some(name) => is_token(name).then(|| Self::Cookie(name.to_string())),
+                None => header(text).map(Self::Header),
+            },
+        })
+    }
+}
+
+/// The name in `header:NAME`, in lower case.
+fn header(text: &str) -> Option<String> {
+    let name = text.strip_prefix("header:")?;
+    is_token(name).then(|| name.to_ascii_lowercase())
 }
 
 /// What `reject.tcp` says.
@@ -206,8 +223,8 @@ pub(super) struct RawRule {
     pub(super) key: Field<Of<Key>>,
     /// Who is a user, for stable service while only a share is served: `source_ip`,
     /// `header:NAME`, `cookie:NAME` or `key`.
-    pub(super) sticky: Field<Of<WrittenSticky>>,
-    /// Who is served first. The first that matches counts; absent: all are equal.
+    pub(super) sticky: Field<Of<Sticky>>,
+    /// Who is served first. The first that matches counts, at most 8; absent: all are equal.
     pub(super) classes: Field<List<RawClass>>,
     /// When a surge is recognised.
     pub(super) surge: Field<RawSurge>,
@@ -217,8 +234,8 @@ pub(super) struct RawRule {
     pub(super) redirect: Field<RawRedirect>,
     /// How arrivals are refused.
     pub(super) reject: Field<RawReject>,
-    /// Whether the inflight limit is lowered while the upstream refuses, and raised in steps
-    /// afterwards.
+    /// Whether `limits.inflight` is lowered while the upstream refuses, and raised in steps
+    /// afterwards. Only where it is asked for.
     pub(super) adaptive: Field<Of<bool>>,
 }
 
@@ -262,6 +279,56 @@ pub(super) struct RawLimits {
     pub(super) connecting: Field<Of<f64>>,
 }
 
+/// A class of arrivals.
+#[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a class such as {\"name\": \"batch\", \"priority\": 2}"
+)]
+pub(super) struct RawClass {
+    /// What the class is called; not the same as another of the rule.
+    pub(super) name: Field<Of<String>>,
+    /// All that is given must hold. Absent: everything matches, which only the last class may.
+    #[serde(rename = "match")]
+    pub(super) matcher: Field<RawClassMatch>,
+    /// 0 is served first, 255 last.
+    pub(super) priority: Field<Of<f64>>,
+    /// Places of `limits.inflight` that are its own. All that is reserved is less than the limit.
+    pub(super) reserved: Field<Of<f64>>,
+}
+
+/// Which arrivals are of a class.
+#[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object such as {\"source\": [\"10.9.0.0/16\"]}"
+)]
+pub(super) struct RawClassMatch {
+    /// The downstream's address is in one of these ranges.
+    pub(super) source: Field<List<Of<Cidr>>>,
+    /// HTTP only: a header has exactly this value.
+    pub(super) header: Field<RawHeader>,
+}
+
+/// A header.
+#[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object such as {\"name\": \"x-tier\", \"value\": \"batch\"}"
+)]
+pub(super) struct RawHeader {
+    /// Its name, in upper or lower case; or `:authority`.
+    pub(super) name: Field<Of<String>>,
+    /// Its value.
+    pub(super) value: Field<Of<String>>,
+}
+
 /// When a surge is recognised.
 #[derive(Default, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
@@ -299,6 +366,21 @@ pub(super) struct RawHold {
     pub(super) order: Field<Of<Order>>,
 }
 
+/// Where arrivals go that would be rejected otherwise.
+#[derive(Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object such as {\"cluster\": \"orders-db-replica\"}"
+)]
+pub(super) struct RawRedirect {
+    /// TCP: another cluster.
+    pub(super) cluster: Field<Of<String>>,
+    /// HTTP: a request header to set, by which a route is chosen.
+    pub(super) header: Field<RawHeader>,
+}
+
 /// How arrivals are refused.
 #[derive(Default, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
@@ -320,8 +402,8 @@ pub(super) struct RawReject {
     pub(super) tcp: Field<Of<WrittenTcp>>,
     /// TCP: the cluster that leads to the echo listener, for `tcp: protocol`.
     pub(super) cluster: Field<Of<String>>,
-    /// TCP: how long the refusal of a hot caller is kept (±50 %), so that it can't hammer;
-    /// `off`: it is refused at once.
+    /// TCP: how long the refusal of a hot caller is kept (±50 %), so that it can't hammer, from
+    /// 100ms to 60s; `off`: it is refused at once.
     pub(super) slow: Field<OrOff<Of<Duration>>>,
     /// TCP: how many refusals are kept at most at once.
     pub(super) max_slow: Field<Of<f64>>,

@@ -1,6 +1,6 @@
 //! The JSON Schema of the configuration, from the types that read it.
 //!
-//! Types, names and descriptions come from [`raw`](super::raw) and [`later`](super::later) by
+//! Types, names and descriptions come from [`raw`](super::raw) by
 //! derivation; ranges, defaults and what is required from the tables here, by path. Whatever
 //! [`parse`](super::parse) accepts is valid; what no schema can say, such as two rules of one name,
 //! is left to the parser.
@@ -21,8 +21,7 @@ use super::{
     cidr::Cidr,
     duration,
     field::{Field, List, Of, OrOff, Scalar},
-    later::WrittenSticky,
-    policy::{Key, Protocol, Reject, TcpReject, default_hold},
+    policy::{Class, Key, Protocol, Reject, Sticky, TcpReject, default_hold},
     raw::{RawConfig, WrittenTcp},
 };
 use crate::engine::{DetectorConfig, Mode, Order};
@@ -31,16 +30,6 @@ use crate::engine::{DetectorConfig, Mode, Order};
 const TOKEN: &str = "!#$%&'*+.^_`|~0-9A-Za-z-";
 /// Anything in one line.
 const ONE_LINE: &str = "[^\\u0000-\\u001f\\u007f-\\u009f]*";
-/// What is checked and then refused.
-const LATER: [&str; 6] = [
-    "rules[].sticky",
-    "rules[].classes",
-    "rules[].redirect",
-    "rules[].adaptive",
-    "rules[].reject.slow",
-    "rules[].reject.max_slow",
-];
-
 /// The JSON Schema (draft 2020-12) of a plugin configuration.
 pub fn json_schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -60,9 +49,6 @@ pub fn json_schema() -> Value {
     for (path, default) in defaults() {
         set(&mut schema, path, "default", default);
     }
-    for path in LATER {
-        note(&mut schema, path, "Not supported yet by this version.");
-    }
     unwrap_lines(&mut schema);
     schema
 }
@@ -72,6 +58,7 @@ fn constraints() -> Vec<(&'static str, &'static str, Value)> {
     let mut all = Vec::from([
         ("rules", "minItems", json!(1)),
         ("rules", "maxItems", json!(bounds::RULES)),
+        ("rules[].classes", "maxItems", json!(bounds::CLASSES)),
         ("rules[].match.method", "minItems", json!(1)),
         ("rules[].match.source", "minItems", json!(1)),
         ("rules[].classes[].match.source", "minItems", json!(1)),
@@ -95,10 +82,10 @@ fn constraints() -> Vec<(&'static str, &'static str, Value)> {
         ("rules[].limits.connecting", bounds::LIMIT),
         ("rules[].hold.max_waiting", bounds::MAX_WAITING),
         ("rules[].reject.http_status", bounds::HTTP_STATUS),
-        ("rules[].reject.max_slow", 1..=u32::MAX),
+        ("rules[].reject.max_slow", bounds::MAX_SLOW),
         ("rules[].surge.min_excess", bounds::MIN_EXCESS),
-        ("rules[].classes[].priority", 0..=1_000_000),
-        ("rules[].classes[].reserved", 0..=1_000_000),
+        ("rules[].classes[].priority", bounds::PRIORITY),
+        ("rules[].classes[].reserved", bounds::RESERVED),
     ];
     for (path, range) in whole {
         all.push((path, "type", json!(["integer", "null"])));
@@ -142,15 +129,21 @@ fn constraints() -> Vec<(&'static str, &'static str, Value)> {
         all.push((path, "pattern", json!(pattern)));
     }
     for path in ["rules[].redirect.header", "rules[].classes[].match.header"] {
-        all.push((path, "required", json!(["name"])));
+        all.push((path, "required", json!(["name", "value"])));
     }
     for path in [
         "rules[].redirect.header.name",
         "rules[].classes[].match.header.name",
     ] {
-        let pattern = format!("^[{TOKEN}]{{1,{}}}$", bounds::NAME_BYTES);
+        let pattern = format!("^(:authority|[{TOKEN}]{{1,{}}})$", bounds::NAME_BYTES);
         all.push((path, "type", json!("string")));
         all.push((path, "pattern", json!(pattern)));
+    }
+    for path in [
+        "rules[].redirect.header.value",
+        "rules[].classes[].match.header.value",
+    ] {
+        all.push((path, "type", json!("string")));
     }
     all
 }
@@ -163,6 +156,11 @@ fn defaults() -> Vec<(&'static str, Value)> {
         ("mode", json!("shadow")),
         ("rules[].protocol", json!("tcp")),
         ("rules[].key", json!("source_ip")),
+        ("rules[].sticky", json!("source_ip")),
+        ("rules[].classes[].priority", json!(Class::PRIORITY)),
+        ("rules[].classes[].reserved", json!(0)),
+        ("rules[].adaptive", json!(false)),
+        ("rules[].reject.max_slow", json!(reject.max_slow)),
         ("rules[].surge.sensitivity", json!(surge.sensitivity)),
         ("rules[].surge.min_excess", json!(surge.min_excess as u32)),
         (
@@ -191,13 +189,6 @@ fn defaults() -> Vec<(&'static str, Value)> {
 fn set(schema: &mut Value, path: &str, keyword: &str, value: Value) {
     if let Some(Value::Object(schema)) = at(schema, path) {
         schema.insert(keyword.to_string(), value);
-    }
-}
-
-/// Puts a sentence before the description.
-fn note(schema: &mut Value, path: &str, sentence: &str) {
-    if let Some(Value::String(text)) = at(schema, path).and_then(|at| at.get_mut("description")) {
-        *text = format!("{sentence} {text}");
     }
 }
 
@@ -396,7 +387,7 @@ impl Shaped for Key {
     }
 }
 
-impl Shaped for WrittenSticky {
+impl Shaped for Sticky {
     fn shape() -> Schema {
         pattern(&format!(
             "^(source_ip|key|(header|cookie):[{TOKEN}]{{1,{}}})$",
@@ -414,7 +405,7 @@ mod tests {
         let mut schema = super::json_schema();
         let constraints = constraints().into_iter().map(|(path, ..)| path);
         let defaults = defaults().into_iter().map(|(path, _)| path);
-        for path in constraints.chain(defaults).chain(LATER) {
+        for path in constraints.chain(defaults) {
             assert!(at(&mut schema, path).is_some(), "{path}");
         }
     }

@@ -13,6 +13,8 @@ const NORMAL_S: f32 = 300.0;
 const SLOW_S: f32 = 1800.0;
 /// Nothing is learned for so many laps of 100 ms in which slots are short.
 const SHORT_LAPS: u32 = 3000;
+/// They are short for so many laps after somebody lacked one: those who were refused come back.
+const STILL_SHORT: u32 = 50;
 /// The time constant of whether a caller is there at all, in s.
 const THERE_S: f32 = 10.0;
 /// A caller that normally has less than this open is one of the rest.
@@ -108,8 +110,8 @@ struct Seat {
 /// A caller that is gone holds no slots back: what its `N` and `S²` count for fades with a time
 /// constant of 10 s, so that new instances can take the place of old ones; it stays entitled, though.
 ///
-/// Nothing is learned in a surge, nor while slots are short, for the first 300 s of that; later
-/// slowly, over 1,800 s. So a flood does not become normal by flooding.
+/// Nothing is learned in a surge, nor while slots are short or were within the last 5 s, for the
+/// first 300 s of that; later slowly, over 1,800 s. So a flood does not become normal by flooding.
 ///
 /// Cost: a pass over the seats a lap, nothing an arrival beyond a look-up. Memory: 64 seats of 24
 /// bytes. Weak: more than 64 busy callers share the normal use of the rest, of which a single one
@@ -122,6 +124,8 @@ pub(crate) struct Crowd {
     age: u32,
     /// Laps in which slots were short, less half of those in which they were not.
     short: u32,
+    /// So many more laps they are still short.
+    still: u32,
     /// The number of the last lap since the epoch.
     lap: u64,
     /// What is kept for normal use: its mean, and its standard deviation.
@@ -222,6 +226,12 @@ impl Crowd {
         let passed = lap.saturating_sub(self.lap).clamp(1, GAP_LAPS);
         let passed = if self.age == 0 { 1 } else { passed as u32 };
         self.lap = lap;
+        self.still = if short {
+            STILL_SHORT
+        } else {
+            self.still.saturating_sub(passed)
+        };
+        let short = self.still > 0;
         self.short = if short {
             self.short.saturating_add(passed)
         } else {
@@ -261,7 +271,7 @@ impl Crowd {
 
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.seats.len() as u8);
-        out.put_u32s([self.age, self.short]);
+        out.put_u32s([self.age, self.short, self.still]);
         out.put(self.lap.to_le_bytes());
         out.put(self.kept.to_le_bytes());
         out.put(self.deviation.to_le_bytes());
@@ -280,6 +290,7 @@ impl Crowd {
         let mut crowd = Self {
             age: bytes.u32()?,
             short: bytes.u32()?,
+            still: bytes.u32()?.min(STILL_SHORT),
             lap: bytes.u64()?,
             kept: bytes.f32(0.0..=MOST)?,
             deviation: bytes.f32(0.0..=MOST)?,

@@ -84,13 +84,6 @@ pub struct Terms {
     pub reserved: [u32; MAX_CLASSES],
 }
 
-impl Terms {
-    /// All reserved slots together.
-    pub(crate) fn all_reserved(&self) -> u64 {
-        self.reserved.iter().map(|&slots| u64::from(slots)).sum()
-    }
-}
-
 /// Which class an arrival is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class {
@@ -264,7 +257,8 @@ pub enum Fault {
     UnexpectedCallback,
     /// The host refused to carry out a decision.
     HostCallFailed,
-    /// More refusals in a database's protocol at once than are kept; the rest were closed.
+    /// More refusals were to be kept at once, slow ones or ones in a database's protocol, than there
+    /// is room for; the rest were refused, or closed, at once.
     RefusalsFull,
 }
 

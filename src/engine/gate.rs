@@ -296,7 +296,10 @@ impl Gate {
         now: Timestamp,
         pool: &mut impl Shared<PoolRecord>,
     ) -> Result<(), Fault> {
-        if candidates.iter().all(|waiter| waiter.terms.limits.is_none()) {
+        if candidates
+            .iter()
+            .all(|waiter| waiter.terms.limits.is_none())
+        {
             candidates.iter_mut().for_each(|waiter| waiter.lacks = None);
             return Ok(());
         }

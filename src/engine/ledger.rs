@@ -7,6 +7,7 @@ use super::{
     decision::{MAX_CLASSES, Reason},
     gate::Mine,
     record::{PoolRecord, Row, Totals, WorkerId},
+    tide::in_force,
     time::Timestamp,
     waiting::Waiter,
 };
@@ -85,7 +86,7 @@ impl<'a> Ledger<'a> {
         };
         let connecting = self.others.connecting + u64::from(self.mine.connecting);
         if let Some(limit) = limits.inflight
-            && let Some(reason) = self.lacks_slot(waiter, u64::from(limit.get()))
+            && let Some(reason) = self.lacks_slot(waiter, limit)
         {
             Some(reason)
         } else if at(limits.connecting, connecting) {
@@ -97,7 +98,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn lacks_slot(&self, waiter: &Waiter, full: u64) -> Option<Reason> {
+    fn lacks_slot(&self, waiter: &Waiter, limit: NonZeroU32) -> Option<Reason> {
+        let full = u64::from(limit.get());
         let ghosts = if waiter.terms.shadow {
             0
         } else {
@@ -122,12 +124,13 @@ impl<'a> Ledger<'a> {
         if has_own {
             return None;
         }
-        // Rounded down, and a limit stays one.
-        let limit = ((full as f32 * self.part) as u64).clamp(1, full);
-        if open + reserved >= full || self.first < Some(waiter.class.priority) && self.first.is_some()
-        {
+        let overtakes = self
+            .first
+            .is_some_and(|first| first < waiter.class.priority);
+        if open + reserved >= full || overtakes {
             return Some(Reason::InflightLimit);
         }
+        let limit = u64::from(in_force(limit.get(), self.part));
         if open + reserved >= limit {
             return Some(Reason::AdaptiveLimit);
         }
@@ -136,7 +139,7 @@ impl<'a> Ledger<'a> {
         if crowd.is_entitled(crowd.seat(caller), &self.opens, counted) {
             return None;
         }
-        let common = limit.saturating_sub(waiter.terms.all_reserved());
+        let common = limit.saturating_sub(reserved);
         let full = crowd.surplus(&self.opens, counted) >= crowd.surplus_cap(common);
         full.then_some(Reason::HotCaller)
     }

@@ -30,6 +30,7 @@ mod laps;
 mod ledger;
 mod record;
 mod ring;
+mod sentry;
 mod share;
 mod surge;
 mod tally;
@@ -49,14 +50,16 @@ pub use detector::Detector;
 pub use distress::{Answers, Distress};
 pub use gate::{Gate, RATE_SPAN};
 pub use gauge::Gauge;
-pub use record::{
-    Change, DEAD_AFTER, MAX_WORKERS, PoolRecord, Record, Row, Shared, TableFull, Totals, WorkerId,
-};
 pub use hot::{Cut, Heat, MAX_HOT};
+pub use record::{
+    Change, DEAD_AFTER, MAX_WORKERS, PoolRecord, Record, Records, Row, Shared, TableFull, Totals,
+    WorkerId,
+};
+pub use sentry::{Sentry, Wanted, Who};
 pub use share::serves;
 pub use surge::{Changes, DetectorConfig, Phase};
 pub use tally::Tally;
-pub use tide::{Lookout, Notice, Report, Sighting, Signal, TideRecord};
+pub use tide::{Lookout, Notice, Report, Sighting, Signal, Standing, TideRecord};
 pub use time::Timestamp;
 pub use waiting::{StreamId, Waiting};
 pub use window::Window;

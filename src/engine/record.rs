@@ -7,6 +7,7 @@ use super::{
     bytes::{MemoryError, Put, Reader},
     crowd::{Crowd, MAX_SEATS, Opens},
     decision::{Fault, MAX_CLASSES},
+    tide::TideRecord,
     time::Timestamp,
     window::Window,
 };
@@ -136,7 +137,13 @@ impl Row {
     pub(crate) fn says_the_same(&self, old: &Self) -> bool {
         let numbers = |row: &Self| {
             (
-                [row.open, row.ghosts, row.connecting, row.waiting, row.arrived],
+                [
+                    row.open,
+                    row.ghosts,
+                    row.connecting,
+                    row.waiting,
+                    row.arrived,
+                ],
                 row.classes,
                 row.first,
                 row.short,
@@ -169,6 +176,8 @@ pub struct Totals {
     pub waiting: u64,
     /// Sum of [`Row::arrived`].
     pub arrived: u64,
+    /// How many workers had an arrival that lacked a slot.
+    pub short: u64,
 }
 
 impl Totals {
@@ -178,6 +187,7 @@ impl Totals {
         self.connecting += u64::from(row.connecting);
         self.waiting += u64::from(row.waiting);
         self.arrived += u64::from(row.arrived);
+        self.short += u64::from(row.short);
     }
 
     /// Whether everything is zero.
@@ -370,6 +380,17 @@ pub trait Shared<R> {
     /// # Errors
     /// The [`Fault`] that kept it from being read or written.
     fn update<A>(&mut self, change: impl FnMut(&mut R) -> Change<A>) -> Result<A, Fault>;
+}
+
+/// Everything that the workers share about one rule: the pool, the tide, and a table of callers for
+/// each place.
+pub trait Records: Shared<PoolRecord> + Shared<TideRecord> {
+    /// Puts a worker's table of callers where the others find it. What is there is overwritten; that
+    /// it got lost is no harm, the next one comes soon.
+    fn put_callers(&mut self, place: u32, table: &[u8]);
+
+    /// The table of callers at a place, if there is any.
+    fn callers(&mut self, place: u32) -> Option<Vec<u8>>;
 }
 
 impl Record for PoolRecord {

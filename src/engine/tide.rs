@@ -4,17 +4,20 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
+    adaptive::{Adaptive, Moved},
     alarm::{Alarm, Seen},
     bytes::{MemoryError, Put, Reader},
     decision::Fault,
     distress::Answers,
+    hot::{Cut, Cuts, Heat},
     record::{Change, Record, Shared},
+    share::Share,
     surge::{Changes, DetectorConfig, Phase},
     tally::Tally,
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGT\x01";
+const MAGIC: [u8; 4] = *b"TGT\x02";
 
 /// Two lines about a rule are at least this far apart.
 const QUIET: Duration = Duration::from_secs(1);
@@ -23,6 +26,13 @@ const GATHER: Duration = Duration::from_millis(300);
 
 /// An upstream that goes on refusing, or begins anew, is told of this often at most.
 const REFUSING: Duration = Duration::from_secs(10);
+
+/// After there was no room for a surge, so long may still be shed for it, and be raised from there:
+/// shedding itself makes room.
+const SHEDS_ON: Duration = Duration::from_secs(2);
+/// A lap, in ms, and the laps between two looks at who is hot.
+const LAP_MS: u64 = 100;
+const CUT_LAPS: u64 = 2;
 
 /// A worker that counts by its last tick is this far behind another one at most.
 const BEHIND: Duration = Duration::from_secs(1);
@@ -46,8 +56,31 @@ pub struct Sighting {
     pub rejected: u32,
     /// Those that had to wait.
     pub held: u32,
+    /// Those that were shed for want of what everybody may have.
+    pub pressure: u32,
     /// How the upstream took what was looked at.
     pub answers: Answers,
+}
+
+/// How a rule stands with its limit, as a worker knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How many all workers have open.
+    pub open: u64,
+    /// How many wait, or lacked a slot in the last moment.
+    pub waiting: u64,
+    /// The configured inflight limit; 0: none.
+    pub limit: u32,
+    /// The limit is lowered while the upstream is in distress.
+    pub adaptive: bool,
+}
+
+impl Standing {
+    /// Whether the last tenth of the slots is in use, of `part` of the limit, or anybody waits.
+    fn is_saturated(&self, part: f32) -> bool {
+        let limit = f64::from(self.limit) * f64::from(part);
+        self.waiting > 0 || self.limit > 0 && self.open as f64 * 10.0 >= limit * 9.0
+    }
 }
 
 /// What is abnormal.
@@ -97,10 +130,20 @@ pub enum Notice {
         /// How many ended like that since the last notice of this kind.
         bad: u64,
     },
+    /// The inflight limit was lowered, because the upstream is in distress.
+    LimitLowered {
+        /// To that.
+        limit: u32,
+    },
+    /// It climbed back, a step or all the way.
+    LimitRaised {
+        /// To that.
+        limit: u32,
+    },
 }
 
 /// How things stand, and what is to be told.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// What the arrivals are like.
     pub phase: Phase,
@@ -116,8 +159,29 @@ pub struct Report {
     pub distressed: bool,
     /// A surge for which arrivals may be shed: the upstream has no room for it, too.
     pub may_shed: bool,
+    /// The share of the users that is served, from 0.02 to 1.
+    pub share: f32,
+    /// The part of the configured inflight limit that is in force, from 0.1 to 1.
+    pub limit_part: f32,
+    /// The callers that are cut.
+    pub cuts: Vec<Cut>,
+    /// This worker is to find out who is hot, and to [tell](TideRecord::cut) the others.
+    pub look_for_hot: bool,
     /// What is to be told now; by this worker, and nobody else.
     pub notice: Option<Notice>,
+}
+
+impl Report {
+    /// The inflight limit that is in force, when `limit` is configured; at least 1.
+    pub fn limit_in_force(&self, limit: u32) -> u32 {
+        in_force(limit, self.limit_part)
+    }
+}
+
+/// A part of a limit, rounded down; a limit stays one.
+pub(crate) fn in_force(limit: u32, part: f32) -> u32 {
+    // The cast saturates.
+    ((limit as f32 * part) as u32).clamp(limit.min(1), limit)
 }
 
 /// One worker's part in what all of them know.
@@ -129,6 +193,8 @@ pub struct Lookout {
     /// So many are a surge by themselves; `u32::MAX` when it is not known, or known to all.
     trip_count: u32,
     phase: Phase,
+    /// Less than everything is let through.
+    regulated: bool,
     last: Timestamp,
 }
 
@@ -138,6 +204,7 @@ impl Default for Lookout {
             sighting: Sighting::default(),
             trip_count: u32::MAX,
             phase: Phase::WarmUp,
+            regulated: false,
             last: Timestamp::ZERO,
         }
     }
@@ -154,8 +221,15 @@ impl Lookout {
     /// Counts what was refused and what had to wait.
     pub fn on_tally(&mut self, tally: &Tally) {
         let rejected = tally.rejected.iter().sum::<u32>();
-        self.sighting.rejected = self.sighting.rejected.saturating_add(rejected);
-        self.sighting.held = self.sighting.held.saturating_add(tally.held);
+        let Sighting {
+            rejected: sum,
+            held,
+            pressure,
+            ..
+        } = &mut self.sighting;
+        *sum = sum.saturating_add(rejected);
+        *held = held.saturating_add(tally.held);
+        *pressure = pressure.saturating_add(tally.pressure);
     }
 
     /// Counts how the upstream took something.
@@ -192,23 +266,23 @@ impl Lookout {
     pub fn on_tick(
         &mut self,
         now: Timestamp,
-        open: u64,
-        saturated: bool,
+        standing: Standing,
         shared: &mut impl Shared<TideRecord>,
     ) -> Result<Option<Report>, Fault> {
         let quiet = self.sighting == Sighting::default()
-            && open == 0
-            && matches!(self.phase, Phase::Calm | Phase::WarmUp);
+            && standing.open == 0
+            && matches!(self.phase, Phase::Calm | Phase::WarmUp)
+            && !self.regulated;
         if quiet && now >= self.last && now.since(self.last) < QUIET {
             return Ok(None);
         }
         self.last = now;
         let sighting = self.sighting;
-        let report =
-            shared.update(|record| Change::Write(record.see(&sighting, open, saturated, now)))?;
+        let report = shared.update(|record| Change::Write(record.see(&sighting, standing, now)))?;
         self.sighting = Sighting::default();
         self.trip_count = report.trip_count;
         self.phase = report.phase;
+        self.regulated = report.share < 1.0 || report.limit_part < 1.0 || !report.cuts.is_empty();
         Ok(Some(report))
     }
 }
@@ -220,6 +294,8 @@ struct Untold {
     ended: bool,
     drift: bool,
     refusing: bool,
+    lowered: bool,
+    raised: bool,
 }
 
 /// What the workers know together about one rule: whether its arrivals, what is open and how it
@@ -228,7 +304,8 @@ struct Untold {
 /// It is a surge when the arrivals or the open ones are abnormal.
 ///
 /// Every worker adds what it saw at its tick of 100 ms; whoever adds the first of a lap closes the
-/// one before, and so decides for all. Cost: some µs a tick. Memory: 1.9 KiB.
+/// one before, and so decides for all: also what share of the users is served, which hot callers are
+/// cut, and how far the inflight limit is lowered. Cost: some µs a tick. Memory: 2.2 KiB.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TideRecord {
     alarm: Alarm,
@@ -242,30 +319,85 @@ pub struct TideRecord {
     held: u64,
     told: Timestamp,
     untold: Untold,
+    share: Share,
+    cuts: Cuts,
+    adaptive: Adaptive,
+    /// When a surge was last one to shed for.
+    shed: Timestamp,
+    /// The number of the running lap since the epoch, and what it brought: arrivals that lacked what
+    /// everybody may have, and bad answers.
+    lap: u64,
+    pressure: bool,
+    suffered: bool,
+    /// The lap in which somebody looked for hot callers.
+    cut: u64,
+    /// The configured inflight limit.
+    limit: u32,
 }
 
 impl TideRecord {
-    /// Adds what a worker saw. `open`: how many all workers have open; `saturated`: whether the
-    /// inflight limit is nearly reached, or anybody is held.
-    pub fn see(
-        &mut self,
-        sighting: &Sighting,
-        open: u64,
-        saturated: bool,
-        now: Timestamp,
-    ) -> Report {
+    /// Adds what a worker saw, and how the rule stands.
+    pub fn see(&mut self, sighting: &Sighting, standing: Standing, now: Timestamp) -> Report {
         let before = self.alarm.distress().is_distressed();
         let seen = Seen {
             arrivals: sighting.arrivals,
-            open: u32::try_from(open).unwrap_or(u32::MAX),
+            open: u32::try_from(standing.open).unwrap_or(u32::MAX),
             answers: sighting.answers,
-            saturated,
+            saturated: standing.is_saturated(self.adaptive.part()),
         };
         let changes = self.alarm.tick(seen, now);
         self.bad = self.bad.saturating_add(u64::from(sighting.answers.bad()));
         self.untold.refusing |= self.alarm.distress().is_distressed() && !before;
         self.book(sighting, changes, now);
-        self.report(changes, now)
+        self.pressure |= sighting.pressure > 0;
+        self.suffered |= sighting.answers.bad() > 0;
+        let look = self.regulate(standing, now);
+        Report {
+            look_for_hot: look,
+            ..self.report(changes, now)
+        }
+    }
+
+    /// Takes who is hot, from the worker that was asked to find out.
+    pub fn cut(&mut self, hot: &[Heat]) {
+        self.cuts.step(hot);
+    }
+
+    /// Closes the lap before this one; whether to look for hot callers.
+    fn regulate(&mut self, standing: Standing, now: Timestamp) -> bool {
+        if self.alarm.may_shed() {
+            self.shed = now;
+        }
+        let lap = now.as_millis() / LAP_MS;
+        if lap == core::mem::replace(&mut self.lap, lap) {
+            return false;
+        }
+        self.limit = standing.limit;
+        let (sheds, surge) = (self.sheds(now), self.alarm.phase() == Phase::Surge);
+        let pressure = core::mem::take(&mut self.pressure);
+        self.share.lap(sheds, surge, pressure);
+        let suffered = core::mem::take(&mut self.suffered);
+        if standing.adaptive && standing.limit > 0 {
+            let distressed = self.alarm.distress().is_distressed();
+            let moved = self
+                .adaptive
+                .lap(distressed, suffered, standing.open, standing.limit, now);
+            self.untold.lowered |= moved == Some(Moved::Down);
+            self.untold.raised |= moved == Some(Moved::Up);
+        } else {
+            self.adaptive = Adaptive::default();
+        }
+        let due = lap.abs_diff(self.cut) >= CUT_LAPS;
+        let look = due && (sheds || !self.cuts.get().is_empty());
+        if look {
+            self.cut = lap;
+        }
+        look
+    }
+
+    /// Whether arrivals may be shed for a surge, or might have been a moment ago.
+    fn sheds(&self, now: Timestamp) -> bool {
+        self.alarm.phase() == Phase::Surge && !passed(self.shed, now, SHEDS_ON)
     }
 
     /// A worker saw as many since its last tick as are a surge. What it saw is added at the tick.
@@ -303,7 +435,11 @@ impl TideRecord {
             trip_count: self.alarm.trip_count(),
             surges: u32::from(changes.surge_began),
             distressed: self.alarm.distress().is_distressed(),
-            may_shed: self.alarm.may_shed(),
+            may_shed: self.sheds(now),
+            share: self.share.get(),
+            limit_part: self.adaptive.part(),
+            cuts: self.cuts.get().to_vec(),
+            look_for_hot: false,
             notice: self.notice(now),
         }
     }
@@ -341,6 +477,16 @@ impl TideRecord {
             Notice::UpstreamRefusing {
                 bad: core::mem::take(&mut self.bad),
             }
+        } else if self.untold.lowered {
+            self.untold.lowered = false;
+            Notice::LimitLowered {
+                limit: in_force(self.limit, self.adaptive.part()),
+            }
+        } else if self.untold.raised {
+            self.untold.raised = false;
+            Notice::LimitRaised {
+                limit: in_force(self.limit, self.adaptive.part()),
+            }
         } else if self.untold.drift {
             self.untold.drift = false;
             Notice::Drift
@@ -367,7 +513,18 @@ impl TideRecord {
                 ended: bytes.flag()?,
                 drift: bytes.flag()?,
                 refusing: bytes.flag()?,
+                lowered: bytes.flag()?,
+                raised: bytes.flag()?,
             },
+            share: Share::read(&mut bytes)?,
+            cuts: Cuts::read(&mut bytes)?,
+            adaptive: Adaptive::read(&mut bytes)?,
+            shed: Timestamp::from_nanos(bytes.u64()?),
+            lap: bytes.u64()?,
+            pressure: bytes.flag()?,
+            suffered: bytes.flag()?,
+            cut: bytes.u64()?,
+            limit: bytes.u32()?,
             alarm: Alarm::read(&mut bytes, setting)?,
         };
         bytes.end()?;
@@ -389,6 +546,15 @@ impl Record for TideRecord {
             held: 0,
             told: Timestamp::ZERO,
             untold: Untold::default(),
+            share: Share::default(),
+            cuts: Cuts::default(),
+            adaptive: Adaptive::default(),
+            shed: Timestamp::ZERO,
+            lap: 0,
+            pressure: false,
+            suffered: false,
+            cut: 0,
+            limit: 0,
         }
     }
 
@@ -410,8 +576,18 @@ impl Record for TideRecord {
             ended,
             drift,
             refusing,
+            lowered,
+            raised,
         } = self.untold;
-        out.put([started, ended, drift, refusing].map(u8::from));
+        out.put([started, ended, drift, refusing, lowered, raised].map(u8::from));
+        self.share.encode(out);
+        self.cuts.encode(out);
+        self.adaptive.encode(out);
+        out.put(self.shed.as_nanos().to_le_bytes());
+        out.put(self.lap.to_le_bytes());
+        out.put([self.pressure, self.suffered].map(u8::from));
+        out.put(self.cut.to_le_bytes());
+        out.put(self.limit.to_le_bytes());
         self.alarm.encode(out);
     }
 

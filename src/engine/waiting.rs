@@ -121,8 +121,10 @@ impl Waiting {
 
     /// Takes out those of `asked` that lack nothing any more, and remembers what the others lack.
     pub(crate) fn settle(&mut self, asked: &[Waiter]) {
-        let mut asked: Vec<(StreamId, Option<Reason>)> =
-            asked.iter().map(|waiter| (waiter.id, waiter.lacks)).collect();
+        let mut asked: Vec<(StreamId, Option<Reason>)> = asked
+            .iter()
+            .map(|waiter| (waiter.id, waiter.lacks))
+            .collect();
         asked.sort_unstable_by_key(|(id, _)| *id);
         self.queue.retain_mut(|waiter| {
             let found = asked.binary_search_by_key(&waiter.id, |(id, _)| *id);
@@ -151,8 +153,7 @@ impl Waiting {
             None => false,
             Some(first) => {
                 let oldest_first = newcomer.order() == Order::OldestFirst;
-                first < newcomer.class.priority
-                    || oldest_first && first == newcomer.class.priority
+                first < newcomer.class.priority || oldest_first && first == newcomer.class.priority
             }
         }
     }

@@ -49,7 +49,7 @@ extern "C" fn proxy_on_tick(root: u32) {
 /// would still take calls about it.
 fn carry_out(act: Act) {
     let id = match &act {
-        Act::Resume(id, _) | Act::Refuse(id, ..) => *id,
+        Act::Resume(id, _) | Act::Refuse(id, ..) | Act::Redirect(id, _) => *id,
         #[cfg(feature = "inspect")]
         Act::Close(id) => *id,
     };
@@ -63,6 +63,13 @@ fn carry_out(act: Act) {
         Act::Refuse(StreamId(id), reason, guarded) => match guarded.kind() {
             Kind::Http => http::refuse(id, reason, &guarded),
             Kind::Tcp => tcp::refuse_held(id, &guarded),
+        },
+        Act::Redirect(StreamId(id), guarded) => match guarded.kind() {
+            Kind::Http => {
+                http::redirect(id, &guarded);
+                http::resume(id);
+            }
+            Kind::Tcp => tcp::redirect_held(id, &guarded),
         },
         #[cfg(feature = "inspect")]
         Act::Close(StreamId(id)) => tcp::close(id),

@@ -6,23 +6,21 @@ use core::{num::NonZeroU32, time::Duration};
 use super::{
     ending::ending,
     host::SharedData,
-    matching::Kind,
+    matching::{Facts, Kind},
     metrics::Metrics,
-    watch::{Moment, Watch},
+    watch::{self, Curiosity},
+    who::{self, Known},
 };
 #[cfg(feature = "inspect")]
 use crate::engine::Answers;
 use crate::{
-    config::Rule,
+    config::{Key, Rule},
     engine::{
-        Arrival, Decision, Fault, Gate, Mode, Outcome, Place, PoolRecord, RATE_SPAN, StreamId,
-        Tally, Timestamp, Totals, WorkerId,
+        Decision, Fault, Mode, Outcome, Place, RATE_SPAN, Report, Sentry, StreamId, Tally, Terms,
+        Timestamp, Totals, Who, WorkerId,
     },
-    store::{self, SharedRecord},
+    store::{self, PREFIX, RuleKeys, RuleRecords},
 };
-
-/// Everything in the host's shared data begins with this; the number changes with the layout.
-pub const PREFIX: &str = "tidegate/1";
 
 /// How often what happened is told to the host.
 const TELL_MS: u64 = 100;
@@ -32,9 +30,24 @@ const TELL_MS: u64 = 100;
 #[derive(Debug)]
 pub struct Guard {
     pub rule: Rule,
+    terms: Terms,
     gate: usize,
     /// Keeps the gate: it is dropped when nobody has its token.
     _token: Rc<()>,
+}
+
+impl Guard {
+    /// What is said about an arrival of that kind.
+    fn terms(&self, kind: Kind) -> Terms {
+        let redirect = self.rule.redirect.as_ref();
+        Terms {
+            redirects: redirect.is_some_and(|redirect| match kind {
+                Kind::Http => redirect.header.is_some(),
+                Kind::Tcp => redirect.cluster.is_some(),
+            }),
+            ..self.terms
+        }
+    }
 }
 
 impl AsRef<Rule> for Guard {
@@ -45,13 +58,14 @@ impl AsRef<Rule> for Guard {
 
 #[derive(Debug)]
 struct Entry {
-    name: String,
-    key: String,
+    /// As the newest configuration has it.
+    rule: Rule,
+    keys: RuleKeys,
     token: Rc<()>,
     metrics: Metrics,
     /// None until this machine is a worker.
-    gate: Option<Gate>,
-    watch: Watch,
+    sentry: Option<Sentry>,
+    curiosity: Curiosity,
     /// What the gauges show.
     shown: (Totals, u64),
 }
@@ -61,45 +75,50 @@ struct Entry {
 pub struct Gates {
     /// A free place is `None`, so that the others keep theirs.
     entries: Vec<Option<Entry>>,
-    worker: Option<WorkerId>,
+    worker: Option<(WorkerId, [u64; 2])>,
     told: Timestamp,
 }
 
 impl Gates {
     /// Finds the gate of a rule, or makes it.
     pub fn guard(&mut self, rule: Rule) -> Guard {
-        let name = rule.name.as_str();
-        let found = self
-            .entries
-            .iter()
-            .position(|entry| entry.as_ref().is_some_and(|entry| entry.name == name));
-        let index = found.unwrap_or_else(|| self.insert(name));
-        let limit = rule.limits.inflight.map_or(0, NonZeroU32::get);
+        let found = self.entries.iter().position(|entry| {
+            entry
+                .as_ref()
+                .is_some_and(|entry| entry.rule.name == rule.name)
+        });
+        let index = found.unwrap_or_else(|| self.insert(rule.clone()));
         let token = self.entry(index).map_or_else(Rc::default, |entry| {
-            entry.metrics.show_limit(limit);
-            entry.watch.configure(rule.surge, limit);
+            entry.configure(&rule);
             Rc::clone(&entry.token)
         });
+        let mut terms = Terms {
+            limits: rule.limits,
+            hold: rule.hold,
+            shadow: rule.mode != Mode::Enforce,
+            ..Terms::default()
+        };
+        for (slots, class) in terms.reserved.iter_mut().zip(&rule.classes) {
+            *slots = class.reserved;
+        }
         Guard {
             rule,
+            terms,
             gate: index,
             _token: token,
         }
     }
 
-    fn insert(&mut self, name: &str) -> usize {
+    fn insert(&mut self, rule: Rule) -> usize {
         let entry = Entry {
-            name: name.into(),
-            key: format!("{PREFIX}/{name}/pool"),
+            keys: RuleKeys::new(rule.name.as_str()),
             token: Rc::default(),
-            metrics: Metrics::define(name),
-            gate: None,
-            watch: Watch::new(name),
+            metrics: Metrics::define(rule.name.as_str()),
+            sentry: None,
+            curiosity: Curiosity::default(),
             shown: (Totals::default(), 0),
+            rule,
         };
-        // The first to need a record is the configuration on the main thread, alone; so that no
-        // two workers begin one at the same time.
-        let _ = pool(&mut SharedData, &entry.key).begin();
         match self.entries.iter().position(Option::is_none) {
             Some(free) => {
                 if let Some(place) = self.entries.get_mut(free) {
@@ -118,62 +137,69 @@ impl Gates {
         self.entries.get_mut(index)?.as_mut()
     }
 
-    /// This machine's number among the workers, drawn at its first stream.
-    fn worker(&mut self) -> Result<WorkerId, Fault> {
+    /// This machine's number among the workers, drawn at its first stream, and their seed.
+    fn worker(&mut self) -> Result<(WorkerId, [u64; 2]), Fault> {
         if let Some(worker) = self.worker {
             return Ok(worker);
         }
-        let worker = next_worker()?;
+        let worker = (next_worker()?, who::seed());
         self.worker = Some(worker);
         Ok(worker)
     }
 
-    /// Decides about an arrival.
+    /// Decides about the arrival of the effective context.
     ///
     /// When there is no worker's number to be had, the arrival goes on uncounted.
     pub fn on_arrival(
         &mut self,
         guard: &Guard,
         id: StreamId,
-        kind: Kind,
+        facts: &Facts,
         now: Timestamp,
     ) -> (Decision, Place) {
         let worker = self.worker();
         let Some(entry) = self.entry(guard.gate) else {
             return (Decision::Admit, Place::Nowhere);
         };
-        let worker = match worker {
+        let (worker, seed) = match worker {
             Ok(worker) => worker,
             Err(fault) => {
                 entry.metrics.fault(fault);
                 return (Decision::Admit, Place::Nowhere);
             }
         };
-        let gate = entry.gate.get_or_insert_with(|| Gate::new(worker, now));
-        let arrival = Arrival {
-            id,
-            limits: guard.rule.limits,
-            hold: guard.rule.hold,
-            shadow: guard.rule.mode != Mode::Enforce,
+        let sentry = entry.sentry.get_or_insert_with(|| {
+            let mut sentry = Sentry::new(worker, seed, now);
+            sentry.configure(limit(&entry.rule), entry.rule.adaptive);
+            sentry
+        });
+        let kind = facts.kind();
+        let mut wanted = sentry.wants(kind == Kind::Tcp);
+        if matches!(guard.rule.key, Key::None | Key::Postgres(_)) {
+            wanted.caller = 0;
+        }
+        let known = Known::ask(&guard.rule, wanted, facts);
+        let caller = known.caller.as_deref();
+        let who = Who {
+            caller: caller.map(|caller| (caller, wanted.caller)),
+            user: known.user.as_deref(),
+            class: known.class,
         };
         let mut shared = SharedData;
-        let mut pool = pool(&mut shared, &entry.key);
-        let answer = gate.on_arrival(&arrival, now, &mut pool);
-        count_replaced(&entry.metrics, &pool);
-        let moment = Moment {
-            now,
-            worker,
-            seen: gate.seen(),
-            metrics: &entry.metrics,
-        };
-        entry.watch.on_arrival(&guard.rule.key, kind, moment);
-        answer
+        let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
+        let terms = guard.terms(kind);
+        let (decision, place, news) = sentry.on_arrival(id, &terms, who, now, &mut records);
+        let replaced = records.replaced();
+        if replaced || news.is_some() {
+            entry.show(news.map(|news| news.map(Some)), replaced, now);
+        }
+        (decision, place)
     }
 
     /// The upstream answered.
     pub fn on_answered(&mut self, guard: &Guard, place: &mut Place) {
-        if let Some(gate) = self.gate(guard) {
-            gate.on_answered(place);
+        if let Some(sentry) = self.sentry(guard) {
+            sentry.on_answered(place);
         }
     }
 
@@ -192,20 +218,23 @@ impl Gates {
         let Some(entry) = self.entry(guard.gate) else {
             return;
         };
-        let Some(gate) = &mut entry.gate else { return };
-        gate.on_close(id, place);
+        let Some(sentry) = &mut entry.sentry else {
+            return;
+        };
+        sentry.on_close(id, place);
         if kind == Kind::Http {
             let mut shared = SharedData;
-            gate.give_back(now, &mut pool(&mut shared, &entry.key));
+            let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
+            sentry.give_back(now, &mut records);
         }
     }
 
     /// A stream that was open has ended; how, is asked if it is worth it.
     pub fn on_ending(&mut self, guard: &Guard, kind: Kind, lasted: Duration) {
         if let Some(entry) = self.entry(guard.gate)
-            && entry.watch.looks(kind)
+            && entry.curiosity.looks(kind)
         {
-            entry.watch.on_answers(ending(kind, lasted), &entry.metrics);
+            entry.on_answers(ending(kind, lasted));
         }
     }
 
@@ -213,20 +242,20 @@ impl Gates {
     #[cfg(feature = "inspect")]
     pub fn on_answers(&mut self, guard: &Guard, answers: Answers) {
         if let Some(entry) = self.entry(guard.gate) {
-            entry.watch.on_answers(answers, &entry.metrics);
+            entry.on_answers(answers);
         }
     }
 
     /// A caller came that is known from what it sent first.
     #[cfg(feature = "inspect")]
-    pub fn on_caller(&mut self, guard: &Guard, caller: &[u8]) {
-        if let Some(entry) = self.entry(guard.gate) {
-            entry.watch.on_caller(caller);
+    pub fn on_introduced(&mut self, guard: &Guard, caller: &[u8]) {
+        if let Some(sentry) = self.sentry(guard) {
+            sentry.on_introduced(caller);
         }
     }
 
-    fn gate(&mut self, guard: &Guard) -> Option<&mut Gate> {
-        self.entry(guard.gate)?.gate.as_mut()
+    fn sentry(&mut self, guard: &Guard) -> Option<&mut Sentry> {
+        self.entry(guard.gate)?.sentry.as_mut()
     }
 
     /// One waited this long and was admitted.
@@ -249,19 +278,23 @@ impl Gates {
         if tell {
             self.told = now;
         }
-        let worker = self.worker;
         for place in &mut self.entries {
             let Some(entry) = place else { continue };
-            if let Some(gate) = &mut entry.gate {
+            if let Some(sentry) = &mut entry.sentry {
                 let mut shared = SharedData;
-                let mut pool = pool(&mut shared, &entry.key);
-                gate.on_tick(now, &mut pool, outcomes);
-                count_replaced(&entry.metrics, &pool);
+                let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
+                sentry.serve(now, &mut records, outcomes);
+                if records.replaced() {
+                    entry.metrics.fault(Fault::RecordReplaced);
+                }
             }
             if tell {
-                entry.tell(now, worker);
+                entry.tell(now);
             }
-            let idle = entry.gate.as_ref().is_none_or(Gate::is_idle);
+            let idle = entry
+                .sentry
+                .as_ref()
+                .is_none_or(|sentry| sentry.gate().is_idle());
             if idle && Rc::strong_count(&entry.token) == 1 {
                 *place = None;
             }
@@ -272,75 +305,109 @@ impl Gates {
     pub fn hurries(&self, guard: &Guard) -> bool {
         self.entries
             .get(guard.gate)
-            .and_then(|entry| entry.as_ref()?.gate.as_ref())
-            .is_some_and(Gate::needs_fast_tick)
+            .and_then(|entry| entry.as_ref()?.sentry.as_ref())
+            .is_some_and(|sentry| sentry.gate().needs_fast_tick())
     }
 
     /// Whether anything is connecting that a rule limits.
     #[cfg(not(feature = "inspect"))]
     pub fn connects(&self) -> bool {
-        self.gates().any(Gate::connects)
+        self.sentries().any(|sentry| sentry.gate().connects())
     }
 
     /// Whether somebody waits for the next tick.
     pub fn needs_fast_tick(&self) -> bool {
-        self.gates().any(Gate::needs_fast_tick)
+        self.sentries()
+            .any(|sentry| sentry.gate().needs_fast_tick())
     }
 
     /// Whether nothing is open here, nor anywhere as far as is known.
     pub fn is_idle(&self) -> bool {
-        self.entries
-            .iter()
-            .flatten()
-            .filter_map(|entry| Some((entry, entry.gate.as_ref()?)))
-            .all(|(entry, gate)| gate.is_idle() && gate.seen().is_idle() && entry.watch.is_idle())
+        self.sentries().all(Sentry::is_idle)
     }
 
-    fn gates(&self) -> impl Iterator<Item = &Gate> {
+    fn sentries(&self) -> impl Iterator<Item = &Sentry> {
         self.entries
             .iter()
             .flatten()
-            .filter_map(|entry| entry.gate.as_ref())
+            .filter_map(|entry| entry.sentry.as_ref())
     }
 }
 
 impl Entry {
-    /// Tells the host what happened and how things stand.
-    fn tell(&mut self, at: Timestamp, worker: Option<WorkerId>) {
-        let (Some(gate), Some(worker)) = (&mut self.gate, worker) else {
+    /// Takes the newest configuration, and makes sure that the records exist.
+    ///
+    /// The first to need them is the configuration on the main thread, alone; so that no two
+    /// workers begin one at the same time.
+    fn configure(&mut self, rule: &Rule) {
+        self.rule = rule.clone();
+        let limit = limit(rule);
+        self.metrics.show_limit(limit);
+        if let Some(sentry) = &mut self.sentry {
+            sentry.configure(limit, rule.adaptive);
+        }
+        let mut shared = SharedData;
+        let _ = RuleRecords::new(&mut shared, &self.keys, rule.surge).begin();
+    }
+
+    fn on_answers(&mut self, answers: crate::engine::Answers) {
+        self.curiosity.saw(answers);
+        self.metrics.upstream_refused(answers.bad());
+        if let Some(sentry) = &mut self.sentry {
+            sentry.on_answers(answers);
+        }
+    }
+
+    /// Tells the others and the host what happened and how things stand.
+    fn tell(&mut self, now: Timestamp) {
+        let Some(sentry) = &mut self.sentry else {
             return;
         };
-        let tally = gate.take_tally();
+        let mut shared = SharedData;
+        let mut records = RuleRecords::new(&mut shared, &self.keys, self.rule.surge);
+        let (tally, report) = sentry.tell(now, &mut records);
+        let replaced = records.replaced();
+        let seen = sentry.gate().seen();
         if tally != Tally::default() {
             self.metrics.count(&tally);
         }
-        let seen = gate.seen();
-        let moment = Moment {
-            now: at,
-            worker,
-            seen,
-            metrics: &self.metrics,
-        };
-        self.watch.on_tick(&tally, moment);
-        let now = (seen, seen.arrived.div_ceil(RATE_SPAN.as_secs().max(1)));
+        let rate = seen.arrived.div_ceil(RATE_SPAN.as_secs().max(1));
         // Whoever saw something tells it again, for another worker may have told an older sum.
-        if now != self.shown || !seen.is_idle() {
-            self.metrics.show(&seen, now.1);
-            self.shown = now;
+        if (seen, rate) != self.shown || !seen.is_idle() {
+            self.metrics.show(&seen, rate);
+            self.shown = (seen, rate);
+        }
+        self.show(Some(report), replaced, now);
+    }
+
+    /// Shows what all workers found out, and says what is to be told.
+    fn show(&self, report: Option<Result<Option<Report>, Fault>>, replaced: bool, now: Timestamp) {
+        if replaced {
+            self.metrics.fault(Fault::RecordReplaced);
+        }
+        let Some(sentry) = &self.sentry else { return };
+        match report {
+            None | Some(Ok(None)) => {}
+            Some(Err(fault)) => self.metrics.fault(fault),
+            Some(Ok(Some(report))) => {
+                self.metrics.show_report(&report, limit(&self.rule));
+                if let Some(notice) = report.notice {
+                    let seen = sentry.gate().seen();
+                    watch::say(&self.rule, &report, notice, now, seen, || {
+                        let mut shared = SharedData;
+                        let mut records =
+                            RuleRecords::new(&mut shared, &self.keys, self.rule.surge);
+                        sentry.everyone(now, &mut records)
+                    });
+                }
+            }
         }
     }
 }
 
-fn count_replaced(metrics: &Metrics, pool: &PoolOf<'_>) {
-    if pool.replaced() {
-        metrics.fault(Fault::RecordReplaced);
-    }
-}
-
-type PoolOf<'a> = SharedRecord<'a, SharedData, PoolRecord>;
-
-fn pool<'a>(shared: &'a mut SharedData, key: &'a str) -> PoolOf<'a> {
-    SharedRecord::new(shared, key, ())
+/// The configured inflight limit; 0: none.
+fn limit(rule: &Rule) -> u32 {
+    rule.limits.inflight.map_or(0, NonZeroU32::get)
 }
 
 /// Makes sure that the workers' sequence exists, before there are workers.

@@ -97,7 +97,13 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> u32;
-    #[cfg(feature = "inspect")]
+    fn proxy_replace_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
     fn proxy_call_foreign_function(
         name: *const u8,
         name_size: usize,
@@ -186,9 +192,24 @@ pub fn property(path: &str) -> Option<Vec<u8>> {
     .flatten()
 }
 
+const REQUEST_HEADERS: u32 = 0;
+
+/// Sets a request header of the effective context, which makes the host choose its route anew.
+pub fn set_request_header(name: &str, value: &str) -> Result<()> {
+    // SAFETY: pointers and lengths are those of slices.
+    checked(unsafe {
+        proxy_replace_header_map_value(
+            REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
 /// A request header of the effective context; the first one of that name.
 pub fn request_header(name: &str) -> Option<Vec<u8>> {
-    const REQUEST_HEADERS: u32 = 0;
     returned(|data, size| {
         // SAFETY: as in `property`.
         unsafe {
@@ -301,7 +322,6 @@ fn serialized(pairs: &[(&'static str, String)]) -> Vec<u8> {
 }
 
 /// Makes `tcp_proxy` choose this cluster; no effect once it has chosen.
-#[cfg(feature = "inspect")]
 pub fn choose_cluster(cluster: &str) -> Result<()> {
     const NAME: &str = "set_envoy_filter_state";
     const KEY: &str = "envoy.tcp_proxy.cluster";

@@ -27,6 +27,24 @@ pub fn on_request_headers(id: u32) -> Action {
             refuse(id, reason, &guarded);
             Action::Pause
         }
+        Some(Verdict::Redirect(guarded)) => {
+            redirect(id, &guarded);
+            Action::Continue
+        }
+        // Of requests none is kept.
+        Some(Verdict::Keep) => Action::Continue,
+    }
+}
+
+/// Leads a request to another upstream. The effective context is the request's.
+pub fn redirect(id: u32, guarded: &Guarded) {
+    let header = guarded
+        .guard()
+        .and_then(|guard| guard.rule.redirect.as_ref()?.header.as_ref());
+    let Some(header) = header else { return };
+    if host::set_request_header(&header.name, &header.value).is_err() {
+        // It goes on where it would have gone: better one too many than a request that is lost.
+        vm::with(|vm| vm.fault(id, Fault::HostCallFailed));
     }
 }
 
@@ -65,7 +83,10 @@ const fn details(reason: Reason) -> &'static str {
         Reason::InflightLimit => "tidegate_inflight_limit",
         Reason::ArrivalLimit => "tidegate_arrival_limit",
         Reason::ConnectingLimit => "tidegate_connecting_limit",
+        Reason::HotCaller => "tidegate_hot_caller",
+        Reason::SurgePressure => "tidegate_surge_pressure",
         Reason::HoldFull => "tidegate_hold_full",
         Reason::HoldTimeout => "tidegate_hold_timeout",
+        Reason::AdaptiveLimit => "tidegate_adaptive_limit",
     }
 }

@@ -22,7 +22,8 @@ pub struct Facts {
     path: OnceCell<Option<String>>,
     method: OnceCell<Option<String>>,
     listener_port: OnceCell<Option<u16>>,
-    source: OnceCell<Option<IpAddr>>,
+    /// `address:port`, or the path of a Unix socket.
+    source: OnceCell<Option<Vec<u8>>>,
 }
 
 impl Facts {
@@ -103,10 +104,28 @@ impl Facts {
         })
     }
 
-    fn source(&self) -> Option<IpAddr> {
-        *self.source.get_or_init(|| {
-            let text = String::from_utf8(host::property("source\0address")?).ok()?;
-            text.parse::<SocketAddr>().ok().map(|address| address.ip())
-        })
+    /// The downstream's address.
+    pub fn source(&self) -> Option<IpAddr> {
+        let text = core::str::from_utf8(self.source_text()?).ok()?;
+        text.parse::<SocketAddr>().ok().map(|address| address.ip())
+    }
+
+    /// The downstream's address without its port, as a key.
+    pub fn source_key(&self) -> Option<Vec<u8>> {
+        let text = self.source_text()?;
+        let colon = text.iter().rposition(|&byte| byte == b':');
+        // A path of a Unix socket has no port.
+        Some(text.get(..colon.unwrap_or(text.len()))?.to_vec())
+    }
+
+    fn source_text(&self) -> Option<&[u8]> {
+        self.source
+            .get_or_init(|| host::property("source\0address"))
+            .as_deref()
+    }
+
+    /// HTTP or TCP.
+    pub const fn kind(&self) -> Kind {
+        self.kind
     }
 }

@@ -27,6 +27,7 @@ pub struct Metrics {
     arrivals: Metric,
     admitted: Metric,
     held: Metric,
+    redirected: Metric,
     rejected: [Metric; Reason::ALL.len()],
     shadow_rejected: [Metric; Reason::ALL.len()],
     faults: [Metric; Fault::ALL.len()],
@@ -39,6 +40,7 @@ pub struct Metrics {
     upstream_refusals: Metric,
     phase: Metric,
     baseline: Metric,
+    admitted_share: Metric,
 }
 
 impl Metrics {
@@ -53,6 +55,7 @@ impl Metrics {
             arrivals: plain(Counter, "tidegate_arrivals_total"),
             admitted: plain(Counter, "tidegate_admitted_total"),
             held: plain(Counter, "tidegate_held_total"),
+            redirected: plain(Counter, "tidegate_redirected_total"),
             rejected: Reason::ALL
                 .map(|reason| labelled("tidegate_rejected_total", "reason", reason.label())),
             shadow_rejected: Reason::ALL
@@ -68,6 +71,7 @@ impl Metrics {
             upstream_refusals: plain(Counter, "tidegate_upstream_refusals_total"),
             phase: plain(Gauge, "tidegate_phase"),
             baseline: plain(Gauge, "tidegate_baseline_per_s"),
+            admitted_share: plain(Gauge, "tidegate_admitted_share_percent"),
         }
     }
 
@@ -76,6 +80,7 @@ impl Metrics {
         self.arrivals.add(tally.arrivals);
         self.admitted.add(tally.admitted);
         self.held.add(tally.held);
+        self.redirected.add(tally.redirected);
         let labelled = [
             (&self.rejected[..], &tally.rejected[..]),
             (&self.shadow_rejected[..], &tally.shadow_rejected[..]),
@@ -100,12 +105,17 @@ impl Metrics {
         self.upstream_refusals.add(times);
     }
 
-    /// Shows what the arrivals are like.
-    pub fn show_report(&self, report: &Report) {
+    /// Shows what the arrivals are like, and what is let through; `limit` is the configured one.
+    pub fn show_report(&self, report: &Report, limit: u32) {
         self.phase.record(u64::from(report.phase.index()));
         // The cast saturates, and a baseline is never negative.
         self.baseline.record(report.baseline_per_s.round() as u64);
         self.surges.add(report.surges);
+        self.admitted_share
+            .record((report.share * 100.0).round() as u64);
+        if limit > 0 {
+            self.show_limit(report.limit_in_force(limit));
+        }
     }
 
     /// Shows what all workers have. The gauges are one value for all of them, so a worker that

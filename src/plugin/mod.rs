@@ -6,8 +6,9 @@
 //! | `exports` | what Envoy calls |
 //! | `vm` | what one virtual machine knows: configurations, gates, streams |
 //! | `gates` | the gates of all rules, and what they tell the operator |
-//! | `watch` | how the detectors are fed, and what they say |
-//! | `callers` | who comes |
+//! | `watch` | which ends are looked at, and what is said to the operator |
+//! | `who` | who comes |
+//! | `slow` | refusals that are kept for a while |
 //! | `ending` | how a stream ended |
 //! | `matching` | which rule an arrival falls under |
 //! | `http`, `tcp` | how a decision is carried out |
@@ -31,7 +32,6 @@
     clippy::indexing_slicing
 )]
 
-mod callers;
 mod ending;
 mod exports;
 mod gates;
@@ -39,6 +39,8 @@ mod host;
 mod http;
 mod matching;
 mod metrics;
+mod slow;
 mod tcp;
 mod vm;
 mod watch;
+mod who;

@@ -15,8 +15,31 @@ pub use inspect::{Refusal, Refusals, on_downstream_data, on_upstream_data};
 pub fn on_new_connection(id: u32) -> Action {
     match vm::with(|vm| vm.on_arrival(id, Kind::Tcp)) {
         None | Some(Verdict::Pass) => Action::Continue,
-        Some(Verdict::Hold) => Action::Pause,
-        Some(Verdict::Refuse(_, guarded)) => refuse(id, &guarded),
+        Some(Verdict::Hold | Verdict::Keep) => Action::Pause,
+        Some(Verdict::Redirect(guarded)) if redirect(id, &guarded) => Action::Continue,
+        Some(Verdict::Redirect(guarded) | Verdict::Refuse(_, guarded)) => refuse(id, &guarded),
+    }
+}
+
+/// Leads a connection to another upstream; whether that was possible. The effective context is the
+/// connection's.
+fn redirect(id: u32, guarded: &Guarded) -> bool {
+    let cluster = guarded
+        .guard()
+        .and_then(|guard| guard.rule.redirect.as_ref()?.cluster.as_deref());
+    let chosen = cluster.is_some_and(|cluster| host::choose_cluster(cluster).is_ok());
+    if !chosen {
+        vm::with(|vm| vm.fault(id, Fault::HostCallFailed));
+    }
+    chosen
+}
+
+/// Leads a connection that was held to another upstream. The effective context is the connection's.
+pub fn redirect_held(id: u32, guarded: &Guarded) {
+    if redirect(id, guarded) {
+        resume(id);
+    } else {
+        refuse_held(id, guarded);
     }
 }
 
@@ -193,7 +216,7 @@ mod inspect {
                     .guarded
                     .as_ref()
                     .is_some_and(|guarded| guarded.place == Place::Waiting);
-                if held {
+                if held || stream.kept {
                     return Pass::Wait;
                 }
                 if !stream.introduced {
@@ -276,7 +299,7 @@ mod inspect {
             postgres::First::Startup => {
                 stream.introduced = true;
                 let caller = postgres::parameter(&bytes, name).unwrap_or_default();
-                vm.on_caller(id, caller);
+                vm.on_introduced(id, caller);
             }
             // Split over two pieces of data: rare, and not worth holding it up for.
             postgres::First::Incomplete | postgres::First::Cancel | postgres::First::Foreign => {

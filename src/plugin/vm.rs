@@ -15,6 +15,7 @@ use super::{
     host::{self, Level},
     matching::{Facts, Kind},
     metrics,
+    slow::Slow,
 };
 use crate::{
     config::{self, Build},
@@ -84,6 +85,8 @@ pub struct Stream {
     root: u32,
     /// None before it began.
     pub guarded: Option<Guarded>,
+    /// Its refusal is kept for a while.
+    pub kept: bool,
     /// It is being refused in its own protocol.
     #[cfg(feature = "inspect")]
     pub refusal: Option<super::tcp::Refusal>,
@@ -110,8 +113,12 @@ pub enum Verdict {
     Pass,
     /// It waits.
     Hold,
+    /// It goes to another upstream.
+    Redirect(Guarded),
     /// It is refused.
     Refuse(Reason, Guarded),
+    /// It is refused later.
+    Keep,
 }
 
 /// What is to be done with a stream, once the state is not worked on any more.
@@ -119,8 +126,10 @@ pub enum Verdict {
 pub enum Act {
     /// One that was held goes on.
     Resume(StreamId, Kind),
-    /// One that was held is refused.
+    /// One that was held, or kept, is refused.
     Refuse(StreamId, Reason, Guarded),
+    /// One that was held goes to another upstream.
+    Redirect(StreamId, Guarded),
     /// Its refusal has been read, or nobody reads it.
     #[cfg(feature = "inspect")]
     Close(StreamId),
@@ -155,6 +164,7 @@ pub struct Vm {
     gates: Gates,
     now: Timestamp,
     random: u64,
+    slow: Slow,
     #[cfg(feature = "inspect")]
     pub refusals: super::tcp::Refusals,
     outcomes: Vec<Outcome>,
@@ -176,6 +186,7 @@ impl Vm {
             Stream {
                 root: parent,
                 guarded: None,
+                kept: false,
                 #[cfg(feature = "inspect")]
                 refusal: None,
                 #[cfg(feature = "inspect")]
@@ -260,7 +271,8 @@ impl Vm {
         let Some(active) = self.root(root).map(|root| Rc::clone(&root.active)) else {
             return Verdict::Pass;
         };
-        let found = Facts::new(kind).first_match(active.guards.iter());
+        let facts = Facts::new(kind);
+        let found = facts.first_match(active.guards.iter());
         let Some((rule, guard)) = found.and_then(|rule| Some((rule, active.guards.get(rule)?)))
         else {
             return Verdict::Pass;
@@ -275,10 +287,10 @@ impl Vm {
         if !ticks || !guard.rule.limits.is_none() {
             self.now = host::now();
         }
-        let (decision, place) = self.gates.on_arrival(guard, StreamId(id), kind, self.now);
+        let (decision, place) = self.gates.on_arrival(guard, StreamId(id), &facts, self.now);
         let enforced = guard.rule.mode == Mode::Enforce;
         let guarded = Guarded {
-            active,
+            active: Rc::clone(&active),
             rule,
             kind,
             began: self.now,
@@ -287,7 +299,14 @@ impl Vm {
         };
         let verdict = match decision {
             Decision::Hold if enforced => Verdict::Hold,
-            Decision::Reject(reason) if enforced => Verdict::Refuse(reason, guarded.clone()),
+            Decision::Redirect(_) if enforced => Verdict::Redirect(guarded.clone()),
+            Decision::Reject(reason) if enforced => {
+                if self.keeps(guard, StreamId(id), kind, reason) {
+                    Verdict::Keep
+                } else {
+                    Verdict::Refuse(reason, guarded.clone())
+                }
+            }
             _ => Verdict::Pass,
         };
         self.hurry(root, &guarded);
@@ -295,6 +314,27 @@ impl Vm {
             stream.guarded = Some(guarded);
         }
         verdict
+    }
+
+    /// Keeps the refusal of a hot caller's connection for a while, if there is room; so that it
+    /// can't hammer.
+    fn keeps(&mut self, guard: &Guard, id: StreamId, kind: Kind, reason: Reason) -> bool {
+        let reject = &guard.rule.reject;
+        let Some(span) = reject.slow else {
+            return false;
+        };
+        if kind != Kind::Tcp || reason != Reason::HotCaller {
+            return false;
+        }
+        let random = self.random();
+        if !self.slow.keep(id, span, reject.max_slow, random, self.now) {
+            self.gates.fault(guard, Fault::RefusalsFull);
+            return false;
+        }
+        if let Some(stream) = self.streams.get_mut(&id.0) {
+            stream.kept = true;
+        }
+        true
     }
 
     /// What is known of a stream.
@@ -306,7 +346,9 @@ impl Vm {
     pub fn on_answered(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id)
             && let Some(guarded) = &mut stream.guarded
-            && let Place::Open { connecting: true } = guarded.place
+            && let Place::Open {
+                connecting: true, ..
+            } = guarded.place
             && let Some(guard) = guarded.active.guards.get(guarded.rule)
         {
             self.gates.on_answered(guard, &mut guarded.place);
@@ -315,11 +357,11 @@ impl Vm {
 
     /// A stream's caller is known from what it sent first.
     #[cfg(feature = "inspect")]
-    pub fn on_caller(&mut self, id: u32, caller: &[u8]) {
+    pub fn on_introduced(&mut self, id: u32, caller: &[u8]) {
         if let Some(stream) = self.streams.get(&id)
             && let Some(guard) = stream.guarded.as_ref().and_then(Guarded::guard)
         {
-            self.gates.on_caller(guard, caller);
+            self.gates.on_introduced(guard, caller);
         }
     }
 
@@ -368,10 +410,20 @@ impl Vm {
             if outcome.shadow {
                 continue;
             }
+            let guarded = guarded.clone();
             acts.push(match outcome.decision {
-                Decision::Reject(reason) => Act::Refuse(outcome.id, reason, guarded.clone()),
-                _ => {
-                    if let Some(guard) = guarded.active.guards.get(guarded.rule) {
+                Decision::Reject(reason) => {
+                    let kept = guarded
+                        .guard()
+                        .is_some_and(|guard| self.keeps(guard, outcome.id, guarded.kind, reason));
+                    if kept {
+                        continue;
+                    }
+                    Act::Refuse(outcome.id, reason, guarded)
+                }
+                Decision::Redirect(_) => Act::Redirect(outcome.id, guarded),
+                Decision::Admit | Decision::Hold => {
+                    if let Some(guard) = guarded.guard() {
                         let millis = u64::try_from(outcome.waited.as_millis()).unwrap_or(u64::MAX);
                         self.gates.waited(guard, millis);
                     }
@@ -379,6 +431,15 @@ impl Vm {
                 }
             });
         }
+        self.slow.due(self.now, |id| {
+            let kept = self.streams.get_mut(&id.0).filter(|stream| stream.kept);
+            if let Some(stream) = kept
+                && let Some(guarded) = &stream.guarded
+            {
+                stream.kept = false;
+                acts.push(Act::Refuse(id, Reason::HotCaller, guarded.clone()));
+            }
+        });
         self.outcomes = outcomes;
         #[cfg(feature = "inspect")]
         self.refusals.due(self.now, |id| acts.push(Act::Close(id)));
@@ -396,7 +457,14 @@ impl Vm {
         }
         let connecting = self.streams.iter().filter(|(_, stream)| {
             stream.guarded.as_ref().is_some_and(|guarded| {
-                guarded.kind == Kind::Tcp && guarded.place == Place::Open { connecting: true }
+                guarded.kind == Kind::Tcp
+                    && matches!(
+                        guarded.place,
+                        Place::Open {
+                            connecting: true,
+                            ..
+                        }
+                    )
             })
         });
         let asked: Vec<u32> = connecting.map(|(&id, _)| id).collect();

@@ -3,6 +3,7 @@
 mod alarm;
 mod callers;
 mod detector;
+mod fair;
 mod gate;
 mod tide;
 mod workers;

@@ -5,11 +5,18 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tidegate::{
     engine::{
-        Answers, DetectorConfig, Lookout, Notice, Phase, Record, Report, Sighting, Signal, Tally,
-        TideRecord, Timestamp,
+        Answers, DetectorConfig, Lookout, Notice, Phase, Record, Report, Sighting, Signal,
+        Standing, Tally, TideRecord, Timestamp,
     },
     store::{MemoryStore, SharedRecord, SharedStore},
 };
+
+fn standing(open: u64) -> Standing {
+    Standing {
+        open,
+        ..Standing::default()
+    }
+}
 
 const KEY: &str = "tidegate/1/test/tide";
 
@@ -69,7 +76,7 @@ impl Shore {
 
     fn tick(&mut self, worker: usize) {
         let mut shared = SharedRecord::new(&mut self.store, KEY, self.setting);
-        let report = self.workers[worker].on_tick(self.now, self.open, false, &mut shared);
+        let report = self.workers[worker].on_tick(self.now, standing(self.open), &mut shared);
         if let Some(report) = report.expect("works") {
             self.book(report);
         }
@@ -83,7 +90,7 @@ impl Shore {
     }
 
     fn phase(&self) -> Phase {
-        self.last.expect("a report").phase
+        self.last.clone().expect("a report").phase
     }
 }
 
@@ -91,7 +98,7 @@ impl Shore {
 fn the_workers_learn_one_baseline_from_all_their_arrivals() {
     let mut shore = Shore::new(4);
     shore.run(80, Duration::from_secs(90));
-    let baseline = shore.last.expect("a report").baseline_per_s;
+    let baseline = shore.last.clone().expect("a report").baseline_per_s;
     assert!((75.0..85.0).contains(&baseline), "{baseline}");
     assert_eq!(shore.phase(), Phase::Calm);
     assert_eq!(shore.surges, 0);
@@ -155,7 +162,7 @@ fn what_was_learned_outlives_every_worker() {
     shore.run(50, Duration::from_secs(90));
     shore.workers = vec![Lookout::default(); 2];
     shore.run(50, Duration::from_secs(1));
-    let report = shore.last.expect("a report");
+    let report = shore.last.clone().expect("a report");
     assert_eq!(report.phase, Phase::Calm);
     assert!((45.0..55.0).contains(&report.baseline_per_s));
 }
@@ -201,7 +208,7 @@ fn an_upstream_that_refuses_is_told_at_once_and_every_ten_seconds() {
             });
         }
         shore.run(50, Duration::from_secs(1));
-        assert!(shore.last.expect("a report").distressed);
+        assert!(shore.last.clone().expect("a report").distressed);
     }
     let bad: Vec<u64> = shore
         .notices
@@ -222,7 +229,7 @@ fn an_upstream_that_refuses_on_and_off_is_told_every_ten_seconds_at_most() {
     shore.run(50, Duration::from_secs(70));
     let mut beginnings = 0;
     for second in 0..64 {
-        let before = shore.last.expect("a report").distressed;
+        let before = shore.last.clone().expect("a report").distressed;
         for worker in &mut shore.workers {
             worker.on_answers(Answers {
                 good: if second % 8 == 1 { 1000 } else { 0 },
@@ -231,7 +238,7 @@ fn an_upstream_that_refuses_on_and_off_is_told_every_ten_seconds_at_most() {
             });
         }
         shore.run(50, Duration::from_secs(1));
-        beginnings += usize::from(shore.last.expect("a report").distressed && !before);
+        beginnings += usize::from(shore.last.clone().expect("a report").distressed && !before);
     }
     assert!(beginnings > 5, "it ended and began {beginnings} times");
     let told: Vec<_> = shore
@@ -281,22 +288,26 @@ fn a_worker_whose_clock_is_a_tick_behind_tells_nothing_early() {
     };
     let mut tide = TideRecord::fresh(setting);
     let told = |report: Report| report.notice.is_some();
-    assert!(!told(tide.see(&saw(1, 0), 0, false, at(4_900))));
-    let report = tide.see(&saw(200, 10), 0, false, at(5_000));
+    assert!(!told(tide.see(&saw(1, 0), Standing::default(), at(4_900))));
+    let report = tide.see(&saw(200, 10), Standing::default(), at(5_000));
     assert_eq!((report.surges, told(report)), (1, false));
     // The other worker goes by its last tick: not everybody has said yet whom it saw.
     assert!(!told(tide.hurry(100, at(4_940))));
-    assert!(told(tide.see(&saw(20, 10), 0, false, at(5_300))));
+    assert!(told(tide.see(&saw(20, 10), Standing::default(), at(5_300))));
     // The upstream is next, and not within a second.
     assert!(!told(tide.hurry(100, at(5_240))));
-    assert!(!told(tide.see(&saw(20, 10), 0, false, at(6_299))));
-    assert!(told(tide.see(&saw(20, 10), 0, false, at(6_300))));
+    assert!(!told(tide.see(
+        &saw(20, 10),
+        Standing::default(),
+        at(6_299)
+    )));
+    assert!(told(tide.see(&saw(20, 10), Standing::default(), at(6_300))));
 
     // Nobody waits for a clock that was set back.
     let mut tide = TideRecord::fresh(setting);
-    tide.see(&saw(1, 0), 0, false, at(4_900));
-    tide.see(&saw(200, 0), 0, false, at(5_000));
-    assert!(told(tide.see(&saw(20, 0), 0, false, at(0))));
+    tide.see(&saw(1, 0), Standing::default(), at(4_900));
+    tide.see(&saw(200, 0), Standing::default(), at(5_000));
+    assert!(told(tide.see(&saw(20, 0), Standing::default(), at(0))));
 }
 
 #[test]
@@ -335,7 +346,7 @@ proptest! {
         for (arrivals, gap) in steps {
             now = now.after(Duration::from_millis(gap));
             let sighting = tidegate::engine::Sighting { arrivals, ..Default::default() };
-            record.see(&sighting, u64::from(arrivals), arrivals > 100, now);
+            record.see(&sighting, Standing { waiting: u64::from(arrivals > 100), ..standing(u64::from(arrivals)) }, now);
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
             let read = TideRecord::decode(&bytes, setting).expect("its own bytes");

@@ -9,8 +9,8 @@ use std::{
 
 use tidegate::{
     engine::{
-        Arrival, Class, Decision, Fault, Gate, Hold, Limits, Order, Outcome, Place, Reason, StreamId,
-        Tally, Terms, Timestamp, WorkerId,
+        Arrival, Class, Decision, Fault, Gate, Hold, Limits, Order, Outcome, Place, Reason,
+        StreamId, Tally, Terms, Timestamp, WorkerId,
     },
     store::{Cas, MemoryStore, SharedRecord, SharedStore, StoreError},
 };

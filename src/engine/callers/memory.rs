@@ -8,7 +8,7 @@ use crate::engine::{
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGC\x01";
+const MAGIC: [u8; 4] = *b"TGC\x02";
 
 impl Callers {
     /// Appends the whole table, at most 32 KiB; the seed is part of it.
@@ -26,7 +26,7 @@ impl Callers {
         for entry in &self.entries {
             out.put(entry.hash.to_le_bytes());
             out.put_f64s([entry.weight, entry.error, entry.recent]);
-            out.put_f64s([entry.normal, entry.age]);
+            out.put_f64s([entry.passed, entry.normal, entry.age]);
             out.put_u32s([entry.generation, entry.fresh, entry.open]);
             out.put([u8::from(entry.settled), entry.key.len() as u8]);
             out.extend_from_slice(&entry.key);
@@ -79,6 +79,7 @@ fn entry(reader: &mut Reader<'_>) -> Result<Entry, MemoryError> {
     let hash = reader.u64()?;
     let weight = reader.f64(0.0..=MOST)?;
     let (error, recent) = (reader.f64(0.0..=weight)?, reader.f64(0.0..=MOST)?);
+    let passed = reader.f64(0.0..=MOST)?;
     let (normal, age) = (reader.f64(0.0..=MOST)?, reader.f64(0.0..=MOST)?);
     let (generation, fresh, open) = (reader.u32()?, reader.u32()?, reader.u32()?);
     let settled = reader.flag()?;
@@ -93,6 +94,7 @@ fn entry(reader: &mut Reader<'_>) -> Result<Entry, MemoryError> {
         weight,
         error,
         recent,
+        passed,
         fresh,
         normal,
         age,

@@ -51,6 +51,8 @@ struct Entry {
     error: f64,
     /// Decayed quickly, and only what was counted here.
     recent: f64,
+    /// Of them, those that were not cut.
+    passed: f64,
     /// Since the last tick.
     fresh: u32,
     /// Mean rate a second while it was calm, over `age` seconds.
@@ -191,6 +193,7 @@ impl Callers {
             weight: self.floor,
             error: self.floor,
             recent: 0.0,
+            passed: 0.0,
             fresh: 0,
             normal: 0.0,
             age: 0.0,
@@ -220,6 +223,13 @@ impl Callers {
     fn entry_mut(&mut self, id: CallerId) -> Option<&mut Entry> {
         let entry = self.entries.get_mut(usize::from(id.place))?;
         (entry.generation == id.generation).then_some(entry)
+    }
+
+    /// What has just [arrived](Self::arrive_for) is not cut.
+    pub fn passed(&mut self, id: CallerId, many: u32) {
+        if let Some(entry) = self.entry_mut(id) {
+            entry.passed = (entry.passed + f64::from(many)).min(MOST);
+        }
     }
 
     /// One more connection or request of this caller is open.
@@ -252,6 +262,7 @@ impl Callers {
             entry.weight *= slow;
             entry.error *= slow;
             entry.recent *= quick;
+            entry.passed *= quick;
             if calm {
                 let rate = f64::from(entry.fresh) / gap;
                 entry.age = (entry.age + gap).min(MOST);
@@ -300,6 +311,7 @@ impl Callers {
                     entry.weight = (entry.weight + theirs.weight).min(MOST);
                     entry.error = (entry.error + theirs.error).min(MOST);
                     entry.recent = (entry.recent + theirs.recent).min(MOST);
+                    entry.passed = (entry.passed + theirs.passed).min(MOST);
                     entry.normal = (entry.normal + theirs.normal).min(MOST);
                     entry.age = entry.age.max(theirs.age);
                     entry.fresh = entry.fresh.saturating_add(theirs.fresh);

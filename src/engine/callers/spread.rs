@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{CallerId, Callers, Entry, MOST, RECENT_S};
+use crate::engine::hot::{Heat, MAX_HOT};
 
 /// A caller is hot above this multiple of its normal rate, and this many deviations more.
 const HOT: f64 = 2.0;
@@ -95,6 +96,34 @@ impl Callers {
         let place = self.index.get(&super::keyed_hash(self.seed, key))?;
         let entry = self.entries.get(usize::from(*place))?;
         Some(self.told(entry))
+    }
+
+    /// Those who make a surge and are to be cut, the one with the largest excess first; none when
+    /// it is everybody.
+    ///
+    /// A caller that is not known for a minute yet counts with the rate that it had so far, for a
+    /// young Envoy must not cut whom it has not yet come to know.
+    pub fn hot(&self) -> Vec<Heat> {
+        if self.spread() == Spread::Everybody {
+            return Vec::new();
+        }
+        let excess = |entry: &Entry| entry.recent - HOT * entry.normal * RECENT_S;
+        let mut hot: Vec<&Entry> = self
+            .entries
+            .iter()
+            .filter(|entry| {
+                let normal = HOT * entry.normal * RECENT_S;
+                excess(entry) > SIGMAS * normal.max(1.0).sqrt()
+            })
+            .collect();
+        hot.sort_by(|a, b| excess(b).total_cmp(&excess(a)).then(a.hash.cmp(&b.hash)));
+        let heat = |entry: &Entry| Heat {
+            caller: entry.hash,
+            offered_per_s: entry.recent / RECENT_S,
+            passed_per_s: entry.passed / RECENT_S,
+            baseline_per_s: entry.normal,
+        };
+        hot.into_iter().take(MAX_HOT).map(heat).collect()
     }
 
     /// How many callers have a place.

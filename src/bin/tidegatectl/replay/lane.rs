@@ -10,8 +10,9 @@ use std::{
 use tidegate::{
     config::Rule,
     engine::{
-        Answers, Arrival, Change, Class, Decision, Fault, Gate, Limits, Lookout, Notice, Phase, Place,
-        PoolRecord, Record as _, Report, Shared, StreamId, Terms, TideRecord, Timestamp, WorkerId,
+        Answers, Arrival, Change, Class, Decision, Fault, Gate, Limits, Lookout, Notice, Phase,
+        Place, PoolRecord, Record as _, Report, Shared, Standing, StreamId, Terms, TideRecord,
+        Timestamp, WorkerId,
     },
 };
 
@@ -329,13 +330,13 @@ impl Lane {
             arrivals = arrivals.saturating_add(decided.arrivals);
         }
         let seen = self.gate.seen();
-        let open = seen.open + seen.ghosts;
-        let limit = self
-            .limits
-            .inflight
-            .map_or(0, |limit| u64::from(limit.get()));
-        let saturated = seen.waiting > 0 || limit > 0 && open * 10 >= limit * 9;
-        let report = self.lookout.on_tick(now, open, saturated, &mut self.tide);
+        let standing = Standing {
+            open: seen.open + seen.ghosts,
+            waiting: seen.waiting + seen.short,
+            limit: self.limits.inflight.map_or(0, NonZeroU32::get),
+            adaptive: false,
+        };
+        let report = self.lookout.on_tick(now, standing, &mut self.tide);
         self.whom.on_tick(now, self.lookout.phase());
         let baseline = self.tide.0.alarm().detector.baseline_per_s();
         self.found.series.add(now, arrivals, baseline);

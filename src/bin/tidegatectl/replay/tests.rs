@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 use tidegate::{
-    engine::{Lookout, Phase, TideRecord, Timestamp},
+    engine::{Lookout, Phase, Standing, TideRecord, Timestamp},
     scenario::{Scenario, Shape},
     store::{MemoryStore, SharedRecord},
 };
@@ -48,7 +48,10 @@ fn in_a_store(laps: &[u32]) -> Vec<(f64, Option<f64>)> {
             }
         }
         let now = at(100_000_000);
-        if let Some(report) = lookout.on_tick(now, 0, false, &mut tide).unwrap() {
+        if let Some(report) = lookout
+            .on_tick(now, Standing::default(), &mut tide)
+            .unwrap()
+        {
             if let Some((_, end @ None)) = surges.last_mut()
                 && report.phase != Phase::Surge
             {

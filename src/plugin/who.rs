@@ -1,0 +1,133 @@
+//! Who comes: the caller, the user and the class of an arrival.
+
+use alloc::{format, vec::Vec};
+
+use super::{
+    host::{self, SharedData},
+    matching::{Facts, Kind},
+};
+use crate::{
+    config::{Key, Rule, Sticky},
+    engine::{Class, Wanted},
+    store::{self, PREFIX},
+};
+
+/// The longest header or name that is taken for a key, in bytes.
+const MAX_KEY: usize = 256;
+
+/// What is known of an arrival, as far as it was asked.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub caller: Option<Vec<u8>>,
+    pub user: Option<Vec<u8>>,
+    pub class: Class,
+}
+
+impl Known {
+    /// Asks the host about the stream of the effective context, which is just beginning.
+    pub fn ask(rule: &Rule, wanted: Wanted, facts: &Facts) -> Self {
+        let caller = (wanted.caller > 0)
+            .then(|| caller(&rule.key, facts))
+            .flatten();
+        let user = match &rule.sticky {
+            _ if !wanted.user => None,
+            // The gate takes the caller where no user is named.
+            Sticky::Key => None,
+            Sticky::SourceIp => facts.source_key(),
+            Sticky::Header(name) => facts.header(name),
+            Sticky::Cookie(name) => facts
+                .header("cookie")
+                .and_then(|cookies| cookie(&cookies, name.as_bytes()).map(<[u8]>::to_vec)),
+        };
+        Self {
+            caller: caller.map(cut),
+            user: user.map(cut),
+            class: class(rule, facts),
+        }
+    }
+}
+
+fn cut(mut key: Vec<u8>) -> Vec<u8> {
+    key.truncate(MAX_KEY);
+    key
+}
+
+/// What a rule's key says of an arrival; a missing one is a caller, too, without a name.
+fn caller(key: &Key, facts: &Facts) -> Option<Vec<u8>> {
+    let found = match key {
+        // What is in the first message is counted when it comes.
+        Key::None | Key::Postgres(_) => return None,
+        Key::SourceIp => facts.source_key(),
+        Key::Peer => host::property("connection\0uri_san_peer_certificate"),
+        Key::Sni => host::property("connection\0requested_server_name"),
+        Key::Authority => facts.header(":authority"),
+        Key::Header(name) => facts.header(name),
+    };
+    Some(found.unwrap_or_default())
+}
+
+/// The first class that an arrival is of.
+fn class(rule: &Rule, facts: &Facts) -> Class {
+    let found = rule.classes.iter().position(|class| {
+        let matcher = &class.matcher;
+        let source = || {
+            matcher.sources.is_empty()
+                || facts
+                    .source()
+                    .is_some_and(|address| matcher.sources.iter().any(|r| r.contains(address)))
+        };
+        let header = || {
+            matcher.header.as_ref().is_none_or(|wanted| {
+                facts.header(&wanted.name).as_deref() == Some(wanted.value.as_bytes())
+            })
+        };
+        source() && header()
+    });
+    let class = found.and_then(|index| Some((index, rule.classes.get(index)?)));
+    class.map_or_else(Class::default, |(index, class)| Class {
+        // At most MAX_CLASSES of them exist.
+        index: index as u8,
+        priority: class.priority,
+    })
+}
+
+/// The value of a cookie in a `cookie` header.
+fn cookie<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    header.split(|&byte| byte == b';').find_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
+        Some(value)
+    })
+}
+
+impl Facts {
+    /// A header of a request.
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        (self.kind() == Kind::Http)
+            .then(|| host::request_header(name))
+            .flatten()
+    }
+}
+
+/// The seed that all workers hash callers with, so that an outsider can't choose who collides.
+///
+/// Drawn once, from the clock in ns: enough against who does not see this machine's clock.
+pub fn seed() -> [u64; 2] {
+    let first = || {
+        let nanos = host::now().as_nanos();
+        let halves = [nanos, nanos.rotate_left(32)].map(mixed);
+        halves.map(u64::to_le_bytes).concat()
+    };
+    store::update(&mut SharedData, &format!("{PREFIX}/seed"), first, |seed| {
+        let halves = seed.first_chunk().zip(seed.last_chunk());
+        let seed = halves.map_or([0; 2], |(a, b)| [*a, *b].map(u64::from_le_bytes));
+        (None, seed)
+    })
+    .unwrap_or_default()
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014).
+const fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}

@@ -1,0 +1,451 @@
+//! Who gets the slots, while there are not enough for all.
+
+use std::{cell::RefCell, num::NonZeroU32, time::Duration};
+
+use proptest::prelude::*;
+use tidegate::{
+    engine::{
+        Class, Decision, DetectorConfig, Hold, Limits, MAX_CLASSES, Order, Place, Reason, Sentry,
+        StreamId, Tally, Terms, Timestamp, Who, WorkerId,
+    },
+    store::{MemoryStore, RuleKeys, RuleRecords},
+};
+
+use crate::world::{inflight, some};
+
+/// What is asked for a connection.
+struct Open {
+    id: StreamId,
+    place: Place,
+    caller: &'static str,
+}
+
+struct Post {
+    sentry: Sentry,
+    open: Vec<Open>,
+    tally: Tally,
+}
+
+/// Several workers with one rule, and a clock.
+struct House {
+    store: MemoryStore,
+    keys: RuleKeys,
+    setting: DetectorConfig,
+    terms: Terms,
+    posts: Vec<RefCell<Post>>,
+    now: Timestamp,
+    last: u32,
+}
+
+impl House {
+    fn new(workers: u32, terms: Terms) -> Self {
+        let now = Timestamp::from_millis(1_000_000_000);
+        let setting = DetectorConfig {
+            baseline_per_s: Some(20.0),
+            ..DetectorConfig::default()
+        };
+        let limit = terms.limits.inflight.map_or(0, NonZeroU32::get);
+        let post = |id| {
+            let mut sentry = Sentry::new(WorkerId(some(id).expect("not zero")), [1, 2], now);
+            sentry.configure(limit, false);
+            RefCell::new(Post {
+                sentry,
+                open: Vec::new(),
+                tally: Tally::default(),
+            })
+        };
+        let mut house = Self {
+            store: MemoryStore::default(),
+            keys: RuleKeys::new("db"),
+            setting,
+            terms,
+            posts: (1..=workers).map(post).collect(),
+            now,
+            last: 0,
+        };
+        RuleRecords::new(&mut house.store, &house.keys, setting)
+            .begin()
+            .expect("a store in memory");
+        house
+    }
+
+    fn arrive(&mut self, worker: usize, caller: &'static str) -> Decision {
+        self.arrive_as(worker, caller, caller, Class::default())
+    }
+
+    fn arrive_as(
+        &mut self,
+        worker: usize,
+        caller: &'static str,
+        user: &str,
+        class: Class,
+    ) -> Decision {
+        self.last += 1;
+        let id = StreamId(self.last);
+        let mut post = self.posts[worker].borrow_mut();
+        let wanted = post.sentry.wants(true);
+        let who = Who {
+            caller: Some((caller.as_bytes(), wanted.caller)),
+            user: wanted.user.then_some(user.as_bytes()),
+            class,
+        };
+        let mut records = RuleRecords::new(&mut self.store, &self.keys, self.setting);
+        let (decision, place, _) =
+            post.sentry
+                .on_arrival(id, &self.terms, who, self.now, &mut records);
+        if place != Place::Nowhere {
+            post.open.push(Open { id, place, caller });
+        }
+        decision
+    }
+
+    /// Lets a lap of 100 ms pass.
+    fn lap(&mut self) {
+        self.now = self.now.after(Duration::from_millis(100));
+        for post in &self.posts {
+            let mut post = post.borrow_mut();
+            let mut records = RuleRecords::new(&mut self.store, &self.keys, self.setting);
+            let mut out = Vec::new();
+            post.sentry.serve(self.now, &mut records, &mut out);
+            for outcome in out {
+                if let Some(open) = post.open.iter_mut().find(|open| open.id == outcome.id) {
+                    open.place = outcome.place;
+                }
+            }
+            post.open.retain(|open| open.place != Place::Nowhere);
+            let (tally, report) = post.sentry.tell(self.now, &mut records);
+            report.expect("a store in memory");
+            post.tally.redirected += tally.redirected;
+            let sums = post.tally.rejected.iter_mut();
+            sums.zip(tally.rejected)
+                .for_each(|(sum, more)| *sum += more);
+        }
+    }
+
+    /// Closes the oldest connection of a caller, wherever it is.
+    fn close(&mut self, caller: &str) -> bool {
+        for post in &self.posts {
+            let mut post = post.borrow_mut();
+            if let Some(index) = post.open.iter().position(|open| open.caller == caller) {
+                let gone = post.open.remove(index);
+                post.sentry.on_close(gone.id, gone.place);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn has(&self, caller: &str) -> usize {
+        let open = |post: &RefCell<Post>| {
+            let post = post.borrow();
+            let open = post.open.iter();
+            open.filter(|o| o.caller == caller && matches!(o.place, Place::Open { .. }))
+                .count()
+        };
+        self.posts.iter().map(open).sum()
+    }
+
+    fn rejected(&self, reason: Reason) -> u32 {
+        let of = |post: &RefCell<Post>| post.borrow().tally.rejected[reason.index()];
+        self.posts.iter().map(of).sum()
+    }
+
+    /// A caller has so many open, of which some are exchanged in each lap.
+    fn steady(&mut self, caller: &'static str, open: usize, laps: usize) {
+        for lap in 0..laps {
+            if self.has(caller) >= open {
+                self.close(caller);
+            }
+            self.lap();
+            while self.has(caller) < open {
+                let worker = (lap + self.has(caller)) % self.posts.len();
+                assert_eq!(self.arrive(worker, caller), Decision::Admit);
+            }
+        }
+    }
+}
+
+fn no_hold(limit: u32) -> Terms {
+    Terms {
+        limits: inflight(limit),
+        ..Terms::default()
+    }
+}
+
+#[test]
+fn a_newcomer_never_takes_the_slots_that_a_steady_caller_needs() {
+    for workers in [1, 2, 4] {
+        let mut house = House::new(workers, no_hold(100));
+        house.steady("steady", 20, 100);
+        for round in 0..50 {
+            for n in 0..300 {
+                let _ = house.arrive((n + round) % workers as usize, "flood");
+            }
+            // The steady one gives one back and needs it again.
+            house.close("steady");
+            house.lap();
+            let worker = round % workers as usize;
+            assert_eq!(house.arrive(worker, "steady"), Decision::Admit, "{round}");
+        }
+        assert_eq!(house.has("steady"), 20);
+        let flood = house.has("flood");
+        assert!((50..=80).contains(&flood), "{flood} with {workers} workers");
+        assert!(house.rejected(Reason::HotCaller) > 0);
+        assert_eq!(house.rejected(Reason::InflightLimit), 0);
+    }
+}
+
+#[test]
+fn a_flood_does_not_become_normal_by_flooding() {
+    let mut house = House::new(2, no_hold(100));
+    house.steady("steady", 20, 100);
+    let mut most = 0;
+    for lap in 0..1200 {
+        for n in 0..3 {
+            let _ = house.arrive((n + lap) % 2, "flood");
+        }
+        // Its connections last for two seconds.
+        if lap % 20 == 19 {
+            while house.close("flood") {}
+        }
+        house.lap();
+        most = most.max(house.has("flood"));
+    }
+    assert!(most <= 80, "{most}");
+}
+
+#[test]
+fn slots_of_callers_that_are_gone_are_there_for_new_ones() {
+    let mut house = House::new(2, no_hold(100));
+    house.steady("old", 80, 300);
+    while house.close("old") {}
+    for _ in 0..300 {
+        house.lap();
+    }
+    for n in 0..80 {
+        assert_eq!(house.arrive(n % 2, "new"), Decision::Admit, "{n}");
+    }
+}
+
+#[test]
+fn where_everybody_wants_more_no_slot_is_left_unused() {
+    let callers = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut house = House::new(2, no_hold(100));
+    for lap in 0..300 {
+        for (n, caller) in callers.into_iter().enumerate() {
+            if house.has(caller) >= 5 {
+                house.close(caller);
+            }
+            while house.has(caller) < 5 {
+                assert_eq!(house.arrive((lap + n) % 2, caller), Decision::Admit);
+            }
+        }
+        house.lap();
+    }
+    for n in 0..400 {
+        let _ = house.arrive(n % 2, callers[n % 8]);
+    }
+    let used: usize = callers.iter().map(|caller| house.has(caller)).sum();
+    assert_eq!(used, 100);
+    for caller in callers {
+        assert!(house.has(caller) >= 10, "{caller}: {}", house.has(caller));
+    }
+}
+
+#[test]
+fn reserved_slots_are_for_their_class_alone() {
+    let mut terms = no_hold(10);
+    terms.reserved[0] = 3;
+    let admin = Class {
+        index: 0,
+        priority: 0,
+    };
+    let mut house = House::new(2, terms);
+    for n in 0..40 {
+        let _ = house.arrive(n % 2, "many");
+    }
+    assert_eq!(house.has("many"), 7);
+    for n in 0..3 {
+        let decision = house.arrive_as(n % 2, "operator", "operator", admin);
+        assert_eq!(decision, Decision::Admit);
+    }
+    let fourth = house.arrive_as(0, "operator", "operator", admin);
+    assert_eq!(fourth, Decision::Reject(Reason::InflightLimit));
+}
+
+#[test]
+fn a_free_slot_goes_to_the_first_priority_of_any_worker() {
+    let hold = Hold {
+        max_wait: Duration::from_secs(10),
+        max_waiting: NonZeroU32::MIN.saturating_add(7),
+        order: Order::NewestFirst,
+    };
+    let mut house = House::new(
+        2,
+        Terms {
+            limits: inflight(1),
+            hold: Some(hold),
+            ..Terms::default()
+        },
+    );
+    let class = |priority| Class {
+        index: u8::MAX,
+        priority,
+    };
+    assert_eq!(house.arrive(0, "first"), Decision::Admit);
+    assert_eq!(
+        house.arrive_as(1, "urgent", "urgent", class(0)),
+        Decision::Hold
+    );
+    assert_eq!(
+        house.arrive_as(0, "batch", "batch", class(2)),
+        Decision::Hold
+    );
+    house.lap();
+    house.close("first");
+    house.lap();
+    house.lap();
+    assert_eq!((house.has("urgent"), house.has("batch")), (1, 0));
+    house.close("urgent");
+    house.lap();
+    house.lap();
+    assert_eq!(house.has("batch"), 1);
+}
+
+#[test]
+fn what_would_be_refused_is_redirected_where_that_is_asked_for() {
+    let mut house = House::new(
+        1,
+        Terms {
+            redirects: true,
+            ..no_hold(1)
+        },
+    );
+    assert_eq!(house.arrive(0, "a"), Decision::Admit);
+    assert_eq!(
+        house.arrive(0, "a"),
+        Decision::Redirect(Reason::InflightLimit)
+    );
+    house.lap();
+    assert_eq!(house.posts[0].borrow().tally.redirected, 1);
+    assert_eq!(house.rejected(Reason::InflightLimit), 0);
+}
+
+#[test]
+fn in_a_surge_a_hot_caller_is_cut_and_the_others_are_not() {
+    let mut house = House::new(2, no_hold(60));
+    house.steady("steady", 20, 900);
+    let mut refused = 0;
+    for lap in 0..60 {
+        house.close("steady");
+        for n in 0..60 {
+            let _ = house.arrive(n % 2, "flood");
+        }
+        house.lap();
+        while house.close("flood") {}
+        if house.arrive(lap % 2, "steady") != Decision::Admit {
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 0);
+    // 1 a second is left to who was never seen before, once the workers have agreed.
+    let mut passed = 0;
+    for _ in 0..10 {
+        for n in 0..60 {
+            passed += u32::from(house.arrive(n % 2, "flood") == Decision::Admit);
+        }
+        house.lap();
+        while house.close("flood") {}
+    }
+    assert!(passed <= 30, "{passed} of 600");
+}
+
+#[test]
+fn when_it_is_everybody_the_same_users_are_served_all_along() {
+    let names: Vec<&'static str> = (0..200)
+        .map(|n| &*Box::leak(format!("user-{n}").into_boxed_str()))
+        .collect();
+    let mut house = House::new(2, no_hold(20));
+    // Two a lap are normal, each from another user; each is open for a lap.
+    let mut turn = 0;
+    let mut lap = |house: &mut House, many: usize, served: &mut Vec<(usize, bool)>| {
+        for _ in 0..many {
+            turn = (turn + 7) % names.len();
+            let name = names[turn];
+            let decision = house.arrive(turn % 2, name);
+            served.push((turn, decision == Decision::Admit));
+        }
+        house.lap();
+        for name in &names {
+            while house.close(name) {}
+        }
+    };
+    let mut ignored = Vec::new();
+    for _ in 0..700 {
+        lap(&mut house, 2, &mut ignored);
+    }
+    assert!(ignored.iter().all(|(_, served)| *served));
+    for _ in 0..50 {
+        lap(&mut house, 60, &mut ignored);
+    }
+    let mut served = Vec::new();
+    for _ in 0..100 {
+        lap(&mut house, 60, &mut served);
+    }
+    let mut fates = vec![(0, 0); names.len()];
+    for (user, ok) in served {
+        let fate = &mut fates[user];
+        if ok { fate.0 += 1 } else { fate.1 += 1 }
+    }
+    let mixed = |(good, bad): &&(u32, u32)| *good * 10 > *bad && *bad * 10 > *good;
+    let mixed = fates.iter().filter(mixed).count();
+    assert!(
+        mixed <= names.len() / 4,
+        "{mixed} users see both: {fates:?}"
+    );
+    assert!(house.rejected(Reason::SurgePressure) > 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn no_mix_of_callers_and_classes_opens_more_than_the_limit(
+        limit in 4_u32..30,
+        reserved in 0_u32..4,
+        shadow in any::<bool>(),
+        steps in prop::collection::vec((0_usize..3, 0_usize..6, 0_u8..4, any::<bool>()), 1..400),
+    ) {
+        let callers = ["a", "b", "c", "d", "e", "f"];
+        let mut terms = Terms {
+            shadow,
+            limits: Limits { inflight: some(limit), ..Limits::default() },
+            ..Terms::default()
+        };
+        terms.reserved = [0; MAX_CLASSES];
+        terms.reserved[0] = reserved;
+        let mut house = House::new(3, terms);
+        for (n, (worker, caller, kind, close)) in steps.into_iter().enumerate() {
+            let class = if kind == 0 { Class { index: 0, priority: 0 } } else { Class::default() };
+            if close {
+                house.close(callers[caller]);
+            } else {
+                house.arrive_as(worker, callers[caller], "user", class);
+            }
+            if n % 10 == 9 {
+                house.lap();
+            }
+            let open: usize = callers.iter().map(|caller| house.has(caller)).sum();
+            prop_assert!(open <= limit as usize, "{open} of {limit}");
+        }
+        for caller in callers {
+            while house.close(caller) {}
+        }
+        for _ in 0..300 {
+            house.lap();
+        }
+        let free = (0..limit).filter(|_| house.arrive_as(0, "z", "z", Class { index: 0, priority: 0 })
+            == Decision::Admit).count();
+        prop_assert!(shadow || free as u32 >= limit.min(reserved + 1), "{free}");
+    }
+}
