@@ -431,7 +431,7 @@ fn refuse_contradictions(findings: &mut Findings, at: &Path<'_>, rule: &Rule, bu
     };
     let at_redirect = &at.field("redirect");
     if let Some(field) = http_fields.peek() {
-        let at_limits = at.field("limits");
+        let at_limits = &at.field("limits");
         let at_connecting = at_limits.field("connecting");
         for (at, verb, given) in [
             (at_connecting, "counts", rule.limits.connecting.is_some()),
@@ -518,9 +518,9 @@ fn refuse_what_lacks_a_limit(findings: &mut Findings, at: &Path<'_>, rule: &Rule
         let none = "and there is none; write `limits.inflight`, or remove it";
         for (index, class) in rule.classes.iter().enumerate() {
             if class.reserved > 0 {
-                let element = classes.element(index);
-                let at = &element.field("reserved");
-                findings.add(at, format!("these are places of a limit, {none}"));
+                let at = &classes.element(index);
+                let what = format!("these are places of a limit, {none}");
+                findings.add(&at.field("reserved"), what);
             }
         }
         if rule.adaptive {

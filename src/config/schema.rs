@@ -1,7 +1,6 @@
 //! The JSON Schema of the configuration, from the types that read it.
 //!
-//! Types, names and descriptions come from [`raw`](super::raw) by
-//! derivation; ranges, defaults and what is required from the tables here, by path. Whatever
+//! Types, names and descriptions come from [`raw`](super::raw) by derivation; ranges, defaults and what is required from the tables here, by path. Whatever
 //! [`parse`](super::parse) accepts is valid; what no schema can say, such as two rules of one name,
 //! is left to the parser.
 
@@ -30,6 +29,7 @@ use crate::engine::{DetectorConfig, Mode, Order};
 const TOKEN: &str = "!#$%&'*+.^_`|~0-9A-Za-z-";
 /// Anything in one line.
 const ONE_LINE: &str = "[^\\u0000-\\u001f\\u007f-\\u009f]*";
+
 /// The JSON Schema (draft 2020-12) of a plugin configuration.
 pub fn json_schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -97,16 +97,6 @@ fn constraints() -> Vec<(&'static str, &'static str, Value)> {
         ("rules[].match.authority", bounds::NAME_BYTES, ONE_LINE),
         ("rules[].reject.cluster", bounds::NAME_BYTES, ONE_LINE),
         ("rules[].redirect.cluster", bounds::NAME_BYTES, ONE_LINE),
-        (
-            "rules[].redirect.header.value",
-            bounds::TEXT_BYTES,
-            ONE_LINE,
-        ),
-        (
-            "rules[].classes[].match.header.value",
-            bounds::TEXT_BYTES,
-            ONE_LINE,
-        ),
     ];
     for (path, most, pattern) in text {
         all.push((path, "minLength", json!(1)));
@@ -144,6 +134,9 @@ fn constraints() -> Vec<(&'static str, &'static str, Value)> {
         "rules[].classes[].match.header.value",
     ] {
         all.push((path, "type", json!("string")));
+        all.push((path, "minLength", json!(1)));
+        all.push((path, "maxLength", json!(bounds::TEXT_BYTES)));
+        all.push((path, "pattern", json!(format!("^{ONE_LINE}$"))));
     }
     all
 }
@@ -159,8 +152,6 @@ fn defaults() -> Vec<(&'static str, Value)> {
         ("rules[].sticky", json!("source_ip")),
         ("rules[].classes[].priority", json!(Class::PRIORITY)),
         ("rules[].classes[].reserved", json!(0)),
-        ("rules[].adaptive", json!(false)),
-        ("rules[].reject.max_slow", json!(reject.max_slow)),
         ("rules[].surge.sensitivity", json!(surge.sensitivity)),
         ("rules[].surge.min_excess", json!(surge.min_excess as u32)),
         (
@@ -181,6 +172,14 @@ fn defaults() -> Vec<(&'static str, Value)> {
         ("rules[].reject.body", json!(reject.body)),
         ("rules[].reject.tcp", json!("close")),
         ("rules[].reject.cluster", json!(TcpReject::CLUSTER)),
+        (
+            "rules[].reject.slow",
+            reject
+                .slow
+                .map_or(json!("off"), |slow| json!(duration::text(slow))),
+        ),
+        ("rules[].reject.max_slow", json!(reject.max_slow)),
+        ("rules[].adaptive", json!(false)),
     ])
 }
 

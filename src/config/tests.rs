@@ -107,11 +107,15 @@ fn nothing_is_the_safe_default() {
         assert_eq!(rule.reject.http_status, 503);
         assert_eq!(rule.reject.retry_after, Duration::from_secs(2));
         assert_eq!(rule.reject.tcp, TcpReject::Close);
+        assert_eq!(rule.reject.slow, Some(Duration::from_secs(2)));
+        assert_eq!(rule.reject.max_slow, 4096);
+        assert_eq!((&rule.sticky, rule.adaptive), (&Sticky::SourceIp, false));
+        assert!(rule.classes.is_empty() && rule.redirect.is_none());
     }
 }
 
 #[test]
-fn every_supported_field_ends_up_in_the_policy() {
+fn every_field_ends_up_in_the_policy() {
     let policy = parse(
         br#"{
           "mode": "enforce",
@@ -158,6 +162,7 @@ fn every_supported_field_ends_up_in_the_policy() {
         http_status: 429,
         retry_after: Duration::from_millis(500),
         body: "later".to_string(),
+        tcp: TcpReject::Close,
         ..Reject::default()
     };
     assert_eq!(api.reject, reject);
@@ -170,6 +175,71 @@ fn every_supported_field_ends_up_in_the_policy() {
 
     assert_eq!((rest.mode, rest.protocol), (Mode::Off, Protocol::Mysql));
     assert!(rest.matcher.is_everything());
+    assert_eq!(rest.reject.slow, None);
+}
+
+#[test]
+fn who_is_served_first_and_where_the_others_go_are_read() {
+    let http = only_rule(
+        r#""limits": {"inflight": 100},
+        "sticky": "header:X-User",
+        "classes": [
+          {"name": "admin", "match": {"source": ["10.9.0.0/16"]}, "priority": 0, "reserved": 5},
+          {"name": "batch", "match": {"header": {"name": "X-Tier", "value": "Batch"}},
+           "priority": 255.0},
+          {"name": "rest"}],
+        "redirect": {"cluster": "replica", "header": {"name": ":authority", "value": "b.example"}},
+        "reject": {"slow": "100ms", "max_slow": 65536},
+        "adaptive": true"#,
+    );
+    let header = |name: &str, value: &str| Header {
+        name: name.to_string(),
+        value: value.to_string(),
+    };
+    let class = |name: &str, priority, reserved, matcher| Class {
+        name: name.to_string(),
+        matcher,
+        priority,
+        reserved,
+    };
+    let admin = ClassMatch {
+        sources: Vec::from([Cidr::parse("10.9.0.0/16").unwrap()]),
+        header: None,
+    };
+    let batch = ClassMatch {
+        sources: Vec::new(),
+        header: Some(header("x-tier", "Batch")),
+    };
+    assert_eq!(
+        http.classes,
+        [
+            class("admin", 0, 5, admin),
+            class("batch", 255, 0, batch),
+            class("rest", 1, 0, ClassMatch::default()),
+        ]
+    );
+    assert_eq!(http.sticky, Sticky::Header("x-user".to_string()));
+    let redirect = Redirect {
+        cluster: Some("replica".to_string()),
+        header: Some(header(":authority", "b.example")),
+    };
+    assert_eq!(http.redirect, Some(redirect));
+    assert_eq!(http.reject.slow, Some(Duration::from_millis(100)));
+    assert_eq!((http.reject.max_slow, http.adaptive), (65_536, true));
+
+    for (text, sticky) in [
+        ("source_ip", Sticky::SourceIp),
+        ("key", Sticky::Key),
+        ("cookie:Id", Sticky::Cookie("Id".to_string())),
+    ] {
+        assert_eq!(only_rule(&format!(r#""sticky": "{text}""#)).sticky, sticky);
+    }
+    for off in [r#""off""#, "false"] {
+        let rule = only_rule(&format!(
+            r#""reject": {{"slow": {off}}}, "adaptive": {off}"#
+        ));
+        assert_eq!((rule.reject.slow, rule.adaptive), (None, false));
+    }
 }
 
 #[test]
@@ -206,149 +276,28 @@ fn a_key_that_this_rule_can_never_read_is_refused() {
 }
 
 #[test]
-fn the_whole_contract_is_known() {
-    let rule = |fields: &str| {
-        format!(
-            r#"{{"mode": "enforce", "rules": [{{
+fn a_rule_of_tcp_may_say_all_that_is_of_tcp() {
+    let text = r#"{
+      "mode": "enforce",
+      "rules": [{
         "name": "orders-db",
-        "limits": {{"inflight": 100, "arrivals_per_s": 500}},
+        "match": {"listener_port": 5432, "source": ["10.0.0.0/8"]},
+        "protocol": "postgres",
+        "limits": {"inflight": 100, "arrivals_per_s": 500, "connecting": 20},
         "key": "source_ip",
-        "surge": {{"sensitivity": 2.0, "min_excess": 20, "warm_up": "60s", "baseline_per_s": 20}},
-        "hold": {{"max_wait": "100ms", "max_waiting": 1024, "order": "newest_first"}},
-        "adaptive": true, {fields}}}]}}"#
-        )
-    };
-    let tcp = rule(
-        r#""protocol": "postgres", "match": {"listener_port": 5432, "source": ["10.0.0.0/8"]},
         "sticky": "key",
         "classes": [
-          {"name": "admin", "match": {"source": ["10.9.0.0/16"]}, "priority": 0, "reserved": 5},
-          {"name": "rest"}],
+          {"name": "admin", "match": {"source": ["10.9.0.0/16"]}, "priority": 0, "reserved": 5}],
+        "surge": {"sensitivity": 2.0, "min_excess": 20, "warm_up": "60s", "baseline_per_s": 20},
+        "hold": {"max_wait": "100ms", "max_waiting": 1024, "order": "newest_first"},
         "redirect": {"cluster": "orders-db-replica"},
-        "reject": {"tcp": "protocol", "cluster": "tidegate-refuse", "slow": "1s", "max_slow": 7}"#,
-    );
-    let policy = parse(tcp.as_bytes(), INSPECTS).unwrap();
-    let given = &policy.rules()[0];
-    assert!(given.adaptive);
-    assert_eq!(given.sticky, Sticky::Key);
-    let [admin, rest] = &given.classes[..] else {
-        panic!("two classes");
-    };
-    assert_eq!((admin.priority, admin.reserved), (0, 5));
-    assert_eq!(admin.matcher.sources[0].to_string(), "10.9.0.0/16");
-    assert_eq!(
-        (rest.name.as_str(), rest.priority, rest.reserved),
-        ("rest", 1, 0)
-    );
-    let cluster = given.redirect.as_ref().and_then(|to| to.cluster.as_deref());
-    assert_eq!(cluster, Some("orders-db-replica"));
-    let slow = (given.reject.slow, given.reject.max_slow);
-    assert_eq!(slow, (Some(Duration::from_secs(1)), 7));
-
-    let http = rule(
-        r#""match": {"cluster": "orders", "authority": "api.example", "path_prefix": "/v1/"},
-        "sticky": "cookie:Session",
-        "classes": [{"name": "batch", "match": {"header": {"name": "X-Tier", "value": "batch"}},
-                     "priority": 2}],
-        "redirect": {"header": {"name": ":authority", "value": "overflow.example"}},
-        "reject": {"slow": false}"#,
-    );
-    let policy = accepted(&http);
-    let given = &policy.rules()[0];
-    assert_eq!(given.sticky, Sticky::Cookie("Session".to_string()));
-    let header = given.classes[0].matcher.header.as_ref();
-    assert_eq!(header.map(|header| header.name.as_str()), Some("x-tier"));
-    assert_eq!(given.reject.slow, None);
-    assert!(
-        given
-            .redirect
-            .as_ref()
-            .is_some_and(|to| to.header.is_some())
-    );
-}
-
-#[test]
-fn what_cannot_be_meant_together_is_refused() {
-    all_refused([
-        (
-            r#""limits": {"inflight": 5}, "classes": [{"name": "a", "reserved": 5}]"#,
-            "rules[0].classes: 5 places are reserved of `limits.inflight: 5`, which leaves \
-             nothing for anybody else; reserve less, or raise the limit",
-        ),
-        (
-            r#""classes": [{"name": "a", "reserved": 5}], "adaptive": true"#,
-            "rules[0].classes[0].reserved: these are places of a limit, and there is none; write \
-             `limits.inflight`, or remove it\n\
-             rules[0].adaptive: it lowers a limit, and there is none; write `limits.inflight`, or \
-             remove it",
-        ),
-        (
-            r#""classes": [{"name": "a"}, {"name": "a", "priority": 2}]"#,
-            "rules[0].classes[1]: never reached, because rules[0].classes[0] matches everything; \
-             make that one the last, or give it a match\n\
-             rules[0].classes[1].name: \"a\" is the name of rules[0].classes[0] already; write \
-             another",
-        ),
-        (
-            r#""key": "none", "sticky": "key""#,
-            "rules[0].sticky: `key: none` tells nobody apart; write another key in the rule, or \
-             source_ip here",
-        ),
-        (
-            r#""match": {"method": ["GET"]}, "redirect": {"cluster": "b"}"#,
-            "rules[0].redirect.cluster: it is for TCP connections, and `match.method` is known of \
-             HTTP requests only; remove one of the two",
-        ),
-    ]);
-    let text = rule(
-        r#""protocol": "mysql", "sticky": "header:x", "redirect": {"header": {"name": "x", "value": "y"}}"#,
-    );
-    let said = refused(&text);
-    assert!(
-        said.contains("rules[0].sticky: known of HTTP requests only"),
-        "{said}"
-    );
-    assert!(
-        said.contains("rules[0].redirect.header: known of HTTP requests only"),
-        "{said}"
-    );
-}
-
-#[test]
-fn what_is_malformed_says_what_to_write() {
-    let key = "rules[0].key: found \"ip\"; write none, source_ip, peer, sni, authority, \
-        header:NAME, postgres.user, postgres.database or postgres.application_name";
-    all_refused([
-        (r#""key": "ip""#, key),
-        (
-            r#""sticky": "cookie:""#,
-            "rules[0].sticky: found \"cookie:\"; write source_ip, header:NAME, cookie:NAME or key",
-        ),
-        (
-            r#""classes": [{"name": "b", "priority": -1, "match": {"source": []}}]"#,
-            "rules[0].classes[0].match.source: an empty list matches nothing; \
-             leave it out to match everything\n\
-             rules[0].classes[0].priority: found -1; write a whole number from 0 to 255",
-        ),
-        (
-            r#""surge": {"sensitivity": 0, "warm_up": 60}"#,
-            "rules[0].surge.sensitivity: found 0; write a number from 1.05 to 1000\n\
-             rules[0].surge.warm_up: 60 has no unit; write a duration such as \"500ms\" or \"2s\"",
-        ),
-        (
-            r#""redirect": {"header": {"value": "x"}}"#,
-            "rules[0].redirect.header.name: it is missing; write the name of a header, or :authority",
-        ),
-        (
-            r#""adaptive": "yes""#,
-            "rules[0].adaptive: found \"yes\"; write true or false",
-        ),
-        (
-            r#""reject": {"slow": true, "max_slow": 1.5}"#,
-            "rules[0].reject.slow: found true; write a duration such as \"500ms\" or \"2s\"\n\
-             rules[0].reject.max_slow: found 1.5; write a whole number from 1 to 65536",
-        ),
-    ]);
+        "reject": {"http_status": 503, "retry_after": "2s", "body": "...", "tcp": "protocol",
+                   "cluster": "tidegate-refuse", "slow": "2s", "max_slow": 4096},
+        "adaptive": true
+      }]
+    }"#;
+    let policy = parse(text.as_bytes(), INSPECTS).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(policy.rules()[0].classes[0].reserved, 5);
 }
 
 #[test]

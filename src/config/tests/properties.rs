@@ -92,20 +92,62 @@ prop_compose! {
         http_status in piece(&["400", "503", "599", "600"]),
         retry_after in piece(&["\"0s\"", "\"1h\"", "\"1ms\"", "\"1us\""]),
         tcp in piece(&["\"close\"", "\"protocol\""]),
-    ) -> Vec<(&'static str, Option<String>)> {
+        more in some_more(),
+    ) -> Fields {
         let hold = join(Vec::from([("max_wait", max_wait), ("max_waiting", max_waiting)]));
-        Vec::from([
+        let (mut reject, more) = more;
+        reject.extend([("http_status", http_status), ("retry_after", retry_after), ("tcp", tcp)]);
+        let mut fields = Vec::from([
             ("mode", mode),
             ("match", Some(matcher)),
             ("protocol", protocol),
             ("limits", Some(join(Vec::from([("inflight", inflight), ("connecting", connecting)])))),
             ("hold", Some(if held { hold } else { "false".to_string() })),
-            ("reject", Some(join(Vec::from([
-                ("http_status", http_status),
-                ("retry_after", retry_after),
-                ("tcp", tcp),
-            ])))),
-        ])
+            ("reject", Some(join(reject))),
+        ]);
+        fields.extend(more);
+        fields
+    }
+}
+
+type Fields = Vec<(&'static str, Option<String>)>;
+
+prop_compose! {
+    /// Fields of `reject`, and those of the rule that say who goes first and where the others go.
+    /// Each is there in one of a few rules, or hardly any would be right.
+    fn some_more()(
+        key in piece(&["\"none\"", "\"source_ip\"", "\"sni\""]),
+        sticky in piece(&["\"key\"", "\"cookie:a\"", "\"header:A\"", "\"header:\""]),
+        classes in piece(&[
+            "[]",
+            "[{\"name\": \"a\"}]",
+            "[{\"name\": \"a\", \"match\": {\"source\": [\"::1\"]}, \"reserved\": 1}, {\"name\": \"b\"}]",
+            "[{\"name\": \"a\", \"match\": {\"header\": {\"name\": \"X\", \"value\": \"y\"}}}]",
+            "[{\"name\": \"a\", \"priority\": 255.0, \"reserved\": 99}]",
+            "[{\"name\": \"a\"}, {\"name\": \"a\"}]",
+        ]),
+        redirect in piece(&[
+            "{\"cluster\": \"b\"}",
+            "{\"cluster\": \"tidegate-refuse\"}",
+            "{\"header\": {\"name\": \":authority\", \"value\": \"b\"}}",
+            "{}",
+        ]),
+        adaptive in piece(&["false", "true", "\"off\""]),
+        slow in piece(&["\"100ms\"", "false", "\"1m\"", "\"off\"", "\"61s\""]),
+        max_slow in piece(&["1", "65536.0", "0"]),
+        given in vec(proptest::bool::weighted(0.3), 7),
+    ) -> (Fields, Fields) {
+        let mut given = given.into_iter();
+        let mut maybe = |piece: Option<String>| piece.filter(|_| given.next() == Some(true));
+        let reject = Vec::from([("slow", maybe(slow)), ("max_slow", maybe(max_slow))]);
+        let rule = Vec::from([
+            ("key", maybe(key)),
+            ("sticky", maybe(sticky)),
+            ("classes", maybe(classes)),
+            ("redirect", maybe(redirect)),
+            ("adaptive", maybe(adaptive)),
+        ]);
+        (reject, rule)
     }
 }
 
@@ -149,6 +191,141 @@ fn assert_holds(policy: &Policy, build: Build) {
         if let TcpReject::Protocol { cluster } = &rule.reject.tcp {
             assert!(build.inspect && rule.protocol != Protocol::Tcp && !cluster.is_empty());
         }
+        let slow = rule.reject.slow;
+        assert!(slow.is_none_or(|slow| bounds::SLOW.contains(&slow)));
+        assert!(bounds::MAX_SLOW.contains(&rule.reject.max_slow));
+        assert_who_goes_first(rule);
+    }
+}
+
+/// Of users, classes and redirects.
+fn assert_who_goes_first(rule: &Rule) {
+    let only_tcp = rule.protocol != Protocol::Tcp;
+    let is_known = |header: &Option<Header>| match header {
+        Some(Header { name, value }) => {
+            let lower = !name.contains(|char: char| char.is_ascii_uppercase());
+            !only_tcp && lower && !name.is_empty() && !value.is_empty()
+        }
+        None => true,
+    };
+    match &rule.sticky {
+        Sticky::SourceIp => {}
+        Sticky::Key => assert!(rule.key != Key::None),
+        Sticky::Header(name) | Sticky::Cookie(name) => assert!(!only_tcp && !name.is_empty()),
+    }
+    let inflight = rule.limits.inflight.map_or(0, NonZeroU32::get);
+    let classes = &rule.classes;
+    assert!(classes.len() <= bounds::CLASSES);
+    let names: BTreeSet<_> = classes.iter().map(|class| &class.name).collect();
+    assert_eq!(names.len(), classes.len());
+    for (index, class) in classes.iter().enumerate() {
+        assert!(RuleName::new(&class.name).is_some());
+        assert!(index + 1 == classes.len() || !class.matcher.is_everything());
+        assert!(is_known(&class.matcher.header));
+    }
+    let reserved = classes.iter().map(|class| class.reserved).sum::<u32>();
+    assert!(reserved == 0 || reserved < inflight);
+    assert!(!rule.adaptive || inflight > 0);
+    if let Some(Redirect { cluster, header }) = &rule.redirect {
+        assert!(cluster.is_some() || header.is_some());
+        assert!(cluster.is_none() || !rule.matcher.is_http_only());
+        assert!(is_known(header));
+        if let TcpReject::Protocol { cluster: refusing } = &rule.reject.tcp {
+            assert!(cluster.as_ref() != Some(refusing));
+        }
+    }
+}
+
+/// A class, a header and a redirect as they are written, from what they mean.
+fn written(rule: &Rule) -> String {
+    let header = |header: &Option<Header>| match header {
+        Some(Header { name, value }) => serde_json::json!({"name": name, "value": value}),
+        None => serde_json::Value::Null,
+    };
+    let classes = rule.classes.iter().map(|class| {
+        let mut matcher = serde_json::json!({"header": header(&class.matcher.header)});
+        let sources = class.matcher.sources.iter().map(ToString::to_string);
+        if !class.matcher.sources.is_empty() {
+            matcher["source"] = sources.collect();
+        }
+        serde_json::json!({"name": class.name, "match": matcher, "priority": class.priority,
+            "reserved": class.reserved})
+    });
+    let sticky = match &rule.sticky {
+        Sticky::SourceIp => "source_ip".to_string(),
+        Sticky::Key => "key".to_string(),
+        Sticky::Header(name) => format!("header:{name}"),
+        Sticky::Cookie(name) => format!("cookie:{name}"),
+    };
+    let redirect = rule.redirect.as_ref().map(|redirect| {
+        serde_json::json!({"cluster": redirect.cluster, "header": header(&redirect.header)})
+    });
+    let slow = rule.reject.slow.map(duration::text);
+    let rule = serde_json::json!({
+        "name": rule.name.as_str(),
+        "limits": {"inflight": rule.limits.inflight},
+        "sticky": sticky,
+        "classes": classes.collect::<Vec<_>>(),
+        "redirect": redirect,
+        "reject": {"slow": slow.as_deref().unwrap_or("off"), "max_slow": rule.reject.max_slow},
+        "adaptive": rule.adaptive,
+    });
+    serde_json::json!({"rules": [rule]}).to_string()
+}
+
+prop_compose! {
+    fn some_header()(name in ":authority|[!#$%&'*+.^_`|~0-9a-z-]{1,20}", value in "[ -~é]{1,20}") -> Header {
+        Header { name, value }
+    }
+}
+
+prop_compose! {
+    fn some_class()(
+        sources in vec("10\\.[1-9]\\.0\\.0/16|2001:db8::/32", 0..3),
+        header in option::of(some_header()),
+        priority: u8,
+        reserved in 0..100u32,
+    ) -> Class {
+        let sources = sources.iter().map(|range| Cidr::parse(range).unwrap()).collect();
+        let name = String::new();
+        Class { name, matcher: ClassMatch { sources, header }, priority, reserved }
+    }
+}
+
+prop_compose! {
+    /// A valid rule of HTTP and TCP.
+    fn some_valid_rule()(
+        inflight in 801..=1_000_000u32,
+        sticky in prop_oneof![
+            Just(Sticky::SourceIp),
+            Just(Sticky::Key),
+            "[0-9a-z_-]{1,9}".prop_map(Sticky::Header),
+            "[0-9A-Za-z_-]{1,9}".prop_map(Sticky::Cookie),
+        ],
+        classes in vec(some_class(), 0..=bounds::CLASSES),
+        redirect in option::of((option::of("[a-z]{1,9}"), option::of(some_header()))),
+        slow in option::of(100..=60_000u64),
+        max_slow in bounds::MAX_SLOW,
+        adaptive: bool,
+    ) -> Rule {
+        let mut rule = Rule::default_in(Mode::Shadow);
+        rule.limits.inflight = NonZeroU32::new(inflight);
+        rule.sticky = sticky;
+        rule.classes = classes;
+        // Only the last may match everything.
+        let last = rule.classes.pop();
+        rule.classes.retain(|class| !class.matcher.is_everything());
+        rule.classes.extend(last);
+        for (index, class) in rule.classes.iter_mut().enumerate() {
+            class.name = format!("class-{index}");
+        }
+        rule.redirect = redirect
+            .map(|(cluster, header)| Redirect { cluster, header })
+            .filter(|redirect| redirect.cluster.is_some() || redirect.header.is_some());
+        rule.reject.slow = slow.map(Duration::from_millis);
+        rule.reject.max_slow = max_slow;
+        rule.adaptive = adaptive;
+        rule
     }
 }
 
@@ -198,6 +375,16 @@ proptest! {
     #[test]
     fn an_accepted_configuration_holds_what_its_policy_promises(text in some_configuration()) {
         assert_sound(text.as_bytes());
+    }
+
+    #[test]
+    fn a_valid_configuration_means_what_was_written(rule in some_valid_rule()) {
+        let text = written(&rule);
+        let policy = accepted(&text);
+        assert_holds(&policy, PLAIN);
+        prop_assert_eq!(policy.rules(), &[rule][..]);
+        let bytes = encode(&Value::from_json(&text).unwrap());
+        prop_assert_eq!(parse(&bytes, PLAIN), Ok(policy));
     }
 
     #[test]

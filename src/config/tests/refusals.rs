@@ -273,3 +273,153 @@ fn a_rule_that_is_never_reached_is_refused() {
          rules[2]: never reached, because rules[1] matches everything; make that one the last, or give it a match"
     );
 }
+
+#[test]
+fn what_is_malformed_is_refused_with_what_to_write() {
+    let key = "rules[0].key: found \"ip\"; write none, source_ip, peer, sni, authority, \
+        header:NAME, postgres.user, postgres.database or postgres.application_name";
+    all_refused([
+        (r#""key": "ip""#, key),
+        (
+            r#""sticky": "cookie:""#,
+            "rules[0].sticky: found \"cookie:\"; write source_ip, header:NAME, cookie:NAME or key",
+        ),
+        (
+            r#""classes": [{"name": "b", "priority": 256, "reserved": -1, "match": {"source": []}}]"#,
+            "rules[0].classes[0].match.source: an empty list matches nothing; \
+             leave it out to match everything\n\
+             rules[0].classes[0].priority: found 256; write a whole number from 0 to 255\n\
+             rules[0].classes[0].reserved: found -1; write a whole number from 0 to 1000000",
+        ),
+        (
+            r#""surge": {"sensitivity": 0, "warm_up": 60}"#,
+            "rules[0].surge.sensitivity: found 0; write a number from 1.05 to 1000\n\
+             rules[0].surge.warm_up: 60 has no unit; write a duration such as \"500ms\" or \"2s\"",
+        ),
+        (
+            r#""redirect": {}"#,
+            "rules[0].redirect: neither a cluster nor a header is given; write one, or remove it",
+        ),
+        (
+            r#""redirect": {"header": {}, "cluster": ""}"#,
+            "rules[0].redirect.cluster: it is empty; write something, or leave it out\n\
+             rules[0].redirect.header.name: it is missing; write the name of a header, or :authority\n\
+             rules[0].redirect.header.value: it is missing; write the value of the header",
+        ),
+        (
+            r#""redirect": {"header": {"name": ":path", "value": "/"}}"#,
+            "rules[0].redirect.header.name: found \":path\"; write the name of a header, or :authority",
+        ),
+        (
+            r#""redirect": {"clusters": "b"}"#,
+            "rules[0].redirect: unknown field `clusters`; did you mean `cluster`?",
+        ),
+        (
+            r#""adaptive": "yes""#,
+            "rules[0].adaptive: found \"yes\"; write true or false",
+        ),
+        (
+            r#""reject": {"slow": true, "max_slow": 1.5}"#,
+            "rules[0].reject.slow: found true; write a duration such as \"500ms\" or \"2s\"\n\
+             rules[0].reject.max_slow: found 1.5; write a whole number from 1 to 65536",
+        ),
+        (
+            r#""reject": {"slow": "99ms", "max_slow": 0}"#,
+            "rules[0].reject.slow: found 99ms; write a duration from 100ms to 1m\n\
+             rules[0].reject.max_slow: 0 means that none is kept; write \"slow\": false for that",
+        ),
+    ]);
+}
+
+#[test]
+fn a_class_has_a_name_of_its_own_and_can_be_reached() {
+    all_refused([
+        (
+            r#""classes": [{"name": "a", "match": {}}, {"name": "b"}, {"name": "c"}]"#,
+            "rules[0].classes[1]: never reached, because rules[0].classes[0] matches everything; make that one the last, or give it a match\n\
+             rules[0].classes[2]: never reached, because rules[0].classes[1] matches everything; make that one the last, or give it a match",
+        ),
+        (
+            r#""classes": [{"name": "a", "match": {"source": ["::1"]}}, {"match": {"source": ["::2"]}}, {"name": "a"}, null]"#,
+            "rules[0].classes[1].name: it is missing; write a name such as \"orders-db\"\n\
+             rules[0].classes[2].name: \"a\" is the name of rules[0].classes[0] already; write another\n\
+             rules[0].classes[3]: found null; remove it",
+        ),
+    ]);
+    let classes = (0..9).map(|n| format!(r#"{{"name": "c{n}", "match": {{"source": ["::1"]}}}}"#));
+    let classes = classes.collect::<Vec<_>>();
+    let eight = only_rule(&format!(r#""classes": [{}]"#, classes[1..].join(",")));
+    assert_eq!(eight.classes.len(), 8);
+    assert_eq!(
+        refused(&rule(&format!(r#""classes": [{}]"#, classes.join(",")))),
+        "rules[0].classes: found 9 elements; write at most 8"
+    );
+}
+
+#[test]
+fn what_only_a_request_has_is_not_asked_of_a_connection() {
+    let fields = r#""protocol": "mysql", "sticky": "cookie:id",
+        "classes": [{"name": "a", "match": {"header": {"name": "x", "value": "y"}}}],
+        "redirect": {"header": {"name": "x", "value": "y"}}"#;
+    let known = "known of HTTP requests only, and `protocol: mysql` is of TCP connections; \
+        remove one of the two";
+    let paths = ["sticky", "classes[0].match.header", "redirect.header"];
+    let all = paths.map(|path| format!("rules[0].{path}: {known}"));
+    assert_eq!(refused(&rule(fields)), all.join("\n"));
+    let sticky = refused(&rule(
+        r#""protocol": "postgres", "sticky": "header:x-user""#,
+    ));
+    assert!(sticky.starts_with("rules[0].sticky: known of HTTP requests only"));
+}
+
+#[test]
+fn a_redirect_leads_somewhere_else_and_whom_it_can_lead() {
+    all_refused([
+        (
+            r#""match": {"path_prefix": "/"}, "redirect": {"cluster": "b"}"#,
+            "rules[0].redirect.cluster: it is for TCP connections, and `match.path_prefix` is known of HTTP requests only; remove one of the two",
+        ),
+        (
+            r#""match": {"cluster": "b"}, "redirect": {"cluster": "b"}"#,
+            "rules[0].redirect.cluster: it is for TCP connections, and `match.cluster` is known of HTTP requests only; remove one of the two",
+        ),
+    ]);
+    only_rule(
+        r#""match": {"path_prefix": "/"}, "redirect": {"header": {"name": "x", "value": "y"}}"#,
+    );
+    let same = rule(
+        r#""protocol": "postgres", "reject": {"tcp": "protocol"},
+           "redirect": {"cluster": "tidegate-refuse"}"#,
+    );
+    assert_eq!(
+        refused_in(INSPECTS, &same),
+        "rules[0].redirect.cluster: `reject.cluster` is \"tidegate-refuse\", too, where connections are refused; write another cluster, or remove the redirect"
+    );
+}
+
+#[test]
+fn what_needs_a_limit_is_refused_without_one_that_leaves_something() {
+    all_refused([
+        (
+            r#""classes": [{"name": "a", "reserved": 1}], "adaptive": true"#,
+            "rules[0].classes[0].reserved: these are places of a limit, and there is none; write `limits.inflight`, or remove it\n\
+             rules[0].adaptive: it lowers a limit, and there is none; write `limits.inflight`, or remove it",
+        ),
+        (
+            r#""limits": {"inflight": 10}, "classes": [
+              {"name": "a", "match": {"source": ["::1"]}, "reserved": 4}, {"name": "b", "reserved": 6}]"#,
+            "rules[0].classes: 10 places are reserved of `limits.inflight: 10`, which leaves nothing for anybody else; reserve less, or raise the limit",
+        ),
+    ]);
+    only_rule(r#""limits": {"inflight": 10}, "classes": [{"name": "a", "reserved": 9}]"#);
+    only_rule(r#""limits": {"connecting": 10}, "classes": [{"name": "a", "reserved": 0}]"#);
+}
+
+#[test]
+fn a_user_is_not_told_apart_by_a_key_that_tells_nobody_apart() {
+    all_refused([(
+        r#""key": "none", "sticky": "key""#,
+        "rules[0].sticky: `key: none` tells nobody apart; write another key in the rule, or source_ip here",
+    )]);
+    only_rule(r#""key": "none", "sticky": "source_ip""#);
+}
