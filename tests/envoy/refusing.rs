@@ -20,7 +20,7 @@ const REFUSALS: &str = "tidegate_upstream_refusals_total";
 const REFUSING: &str = "upstream_refusing";
 
 /// No surge here.
-const CALM: &str = r#""surge": {"baseline_per_s": 100}"#;
+const CALM: &str = r#""surge": {"baseline_per_s": 5000}"#;
 
 /// The event is about an upstream that refused so many at least.
 fn refused(event: &Event, least: f64) {
@@ -64,6 +64,8 @@ fn an_upstream_that_answers_503_is_told_of_and_one_that_answers_is_not() {
     // While all is well one in eight is looked at; a worker that has seen one looks at all.
     let counted = metrics.rule(RULE, REFUSALS);
     let most = asked as f64;
+    let own = metrics.rejected(RULE, "hot_caller");
+    assert_eq!(own, 0.0, "these were no surge: {}", metrics.told());
     assert!(counted >= most - 14.0 && counted <= most, "{counted}");
 }
 
