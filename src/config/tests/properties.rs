@@ -135,7 +135,7 @@ prop_compose! {
         adaptive in piece(&["false", "true", "\"off\""]),
         slow in piece(&["\"100ms\"", "false", "\"1m\"", "\"off\"", "\"61s\""]),
         max_slow in piece(&["1", "65536.0", "0"]),
-        given in vec(proptest::bool::weighted(0.3), 7),
+        given in vec(proptest::bool::weighted(0.15), 7),
     ) -> (Fields, Fields) {
         let mut given = given.into_iter();
         let mut maybe = |piece: Option<String>| piece.filter(|_| given.next() == Some(true));
