@@ -11,7 +11,7 @@ use super::{
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGM\x01";
+const MAGIC: [u8; 4] = *b"TGM\x02";
 /// A lap, in ms.
 const LAP_MS: u64 = 100;
 
@@ -35,7 +35,7 @@ pub struct Seen {
 /// distress). A surge that the upstream takes in its stride is reported and nothing more; experts
 /// called real jumps of up to ×4.4 normal. The limits hold whatever the alarm says.
 ///
-/// This is the record `memory`: some 1.8 KiB, so that a reload loses no baseline.
+/// This is the record `memory`: some 2 KiB, so that a reload loses no baseline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alarm {
     /// The arrivals.

@@ -36,6 +36,7 @@ mod surge;
 mod tally;
 mod tide;
 mod time;
+mod usual;
 mod waiting;
 mod window;
 
@@ -47,7 +48,7 @@ pub use decision::{
     Outcome, Place, Reason, Terms,
 };
 pub use detector::Detector;
-pub use distress::{Answers, Distress};
+pub use distress::{Answers, Distress, Patience};
 pub use gate::{Gate, RATE_SPAN};
 pub use gauge::Gauge;
 pub use hot::{Cut, Heat, MAX_HOT};
@@ -61,5 +62,6 @@ pub use surge::{Changes, DetectorConfig, Phase};
 pub use tally::Tally;
 pub use tide::{Lookout, Notice, Report, Sighting, Signal, Standing, TideRecord};
 pub use time::Timestamp;
+pub use usual::{Spans, Usual};
 pub use waiting::{StreamId, Waiting};
 pub use window::Window;

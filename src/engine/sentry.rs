@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{
     callers::{CallerId, Callers, keyed_hash},
     decision::{Arrival, Class, Counted, Decision, Fault, Outcome, Place, Reason, Terms},
-    distress::Answers,
+    distress::{Answers, Patience},
     gate::Gate,
     hot::Cut,
     record::{Change, Records, Shared, WorkerId},
@@ -107,6 +107,11 @@ impl Sentry {
     /// What the arrivals were like when this worker looked last.
     pub fn phase(&self) -> Phase {
         self.lookout.phase()
+    }
+
+    /// From when on the upstream is slow or silent, as of when this worker looked last.
+    pub fn patience(&self) -> Patience {
+        self.lookout.patience()
     }
 
     /// What must be known of the next arrival. `cheap`: connections, of which each is looked at.

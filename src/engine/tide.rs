@@ -8,7 +8,7 @@ use super::{
     alarm::{Alarm, Seen},
     bytes::{MemoryError, Put, Reader},
     decision::Fault,
-    distress::Answers,
+    distress::{Answers, Patience},
     hot::{Cut, Cuts, Heat},
     record::{Change, Record, Shared},
     share::Share,
@@ -17,7 +17,7 @@ use super::{
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGT\x02";
+const MAGIC: [u8; 4] = *b"TGT\x03";
 
 /// Two lines about a rule are at least this far apart.
 const QUIET: Duration = Duration::from_secs(1);
@@ -167,6 +167,8 @@ pub struct Report {
     pub cuts: Vec<Cut>,
     /// This worker is to find out who is hot, and to [tell](TideRecord::cut) the others.
     pub look_for_hot: bool,
+    /// From when on the upstream is slow or silent.
+    pub patience: Patience,
     /// What is to be told now; by this worker, and nobody else.
     pub notice: Option<Notice>,
 }
@@ -195,6 +197,7 @@ pub struct Lookout {
     phase: Phase,
     /// Less than everything is let through.
     regulated: bool,
+    patience: Patience,
     last: Timestamp,
 }
 
@@ -205,6 +208,7 @@ impl Default for Lookout {
             trip_count: u32::MAX,
             phase: Phase::WarmUp,
             regulated: false,
+            patience: Patience::default(),
             last: Timestamp::ZERO,
         }
     }
@@ -240,6 +244,11 @@ impl Lookout {
     /// What the arrivals were like when this worker looked last.
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// From when on the upstream is slow or silent, by what this worker has learned last.
+    pub fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// Says at once that this is a surge.
@@ -283,6 +292,7 @@ impl Lookout {
         self.trip_count = report.trip_count;
         self.phase = report.phase;
         self.regulated = report.share < 1.0 || report.limit_part < 1.0 || !report.cuts.is_empty();
+        self.patience = report.patience;
         Ok(Some(report))
     }
 }
@@ -305,7 +315,7 @@ struct Untold {
 ///
 /// Every worker adds what it saw at its tick of 100 ms; whoever adds the first of a lap closes the
 /// one before, and so decides for all: also what share of the users is served, which hot callers are
-/// cut, and how far the inflight limit is lowered. Cost: some µs a tick. Memory: 2.2 KiB.
+/// cut, and how far the inflight limit is lowered. Cost: some µs a tick. Memory: 2.4 KiB.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TideRecord {
     alarm: Alarm,
@@ -440,6 +450,7 @@ impl TideRecord {
             limit_part: self.adaptive.part(),
             cuts: self.cuts.get().to_vec(),
             look_for_hot: false,
+            patience: self.alarm.distress().patience(),
             notice: self.notice(now),
         }
     }

@@ -16,8 +16,8 @@ use crate::engine::Answers;
 use crate::{
     config::{Key, Rule},
     engine::{
-        Decision, Fault, Mode, Outcome, Place, RATE_SPAN, Report, Sentry, StreamId, Tally, Terms,
-        Timestamp, Totals, Who, WorkerId,
+        Decision, Fault, Mode, Outcome, Patience, Place, RATE_SPAN, Report, Sentry, StreamId,
+        Tally, Terms, Timestamp, Totals, Who, WorkerId,
     },
     store::{self, PREFIX, RuleKeys, RuleRecords},
 };
@@ -234,7 +234,11 @@ impl Gates {
         if let Some(entry) = self.entry(guard.gate)
             && entry.curiosity.looks(kind)
         {
-            entry.on_answers(ending(kind, lasted));
+            let patience = entry
+                .sentry
+                .as_ref()
+                .map_or_else(Patience::default, Sentry::patience);
+            entry.on_answers(ending(kind, lasted, patience));
         }
     }
 

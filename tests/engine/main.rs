@@ -3,6 +3,7 @@
 mod alarm;
 mod callers;
 mod detector;
+mod distress;
 mod fair;
 mod gate;
 mod tide;

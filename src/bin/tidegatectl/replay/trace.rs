@@ -16,6 +16,7 @@ const MOST_COUNT: f64 = 1e9;
 
 /// What a line says.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Row<'a> {
     /// So many arrived since the row before.
     Count {
