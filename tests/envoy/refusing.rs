@@ -9,10 +9,11 @@ use std::{
 use tokio_postgres::{config::SslMode, error::SqlState};
 
 use crate::harness::{
-    Conduct, Envoy, Event, HTTP, Load, POSTGRES, TCP, Upstream, block_on, connect,
+    Conduct, Envoy, Event, HTTP, Load, MYSQL, POSTGRES, TCP, Upstream, block_on, connect,
     http::get,
+    mariadb::{MariaDb, programs},
     places,
-    postgres::{Postgres, login},
+    postgres::{Postgres, login, written},
     until,
 };
 
@@ -178,6 +179,54 @@ fn a_database_that_says_itself_that_it_is_full_is_told_of() {
         }
         refusals
     });
+    refused(&envoy.until_event(RULE, REFUSING), 5.0);
+    let metrics = envoy.until("all should be counted", |metrics| {
+        metrics.rule(RULE, REFUSALS) >= f64::from(refusals)
+    });
+    assert_eq!(metrics.rule(RULE, REFUSALS), f64::from(refusals));
+    assert_eq!(metrics.rule(RULE, "tidegate_rejected_total"), 0.0);
+}
+
+#[test]
+fn a_mariadb_that_says_itself_that_it_is_full_is_told_of() {
+    const RULE: &str = "orders-db";
+    const SESSIONS: usize = 10;
+    let Some(programs) = programs("a_mariadb_that_says_itself_that_it_is_full_is_told_of") else {
+        return;
+    };
+    let database = MariaDb::for_sessions(&programs, SESSIONS as u32);
+    let bootstrap = MYSQL
+        .before(database.address)
+        .limits("{\"inflight\": 1000}")
+        .with(CALM);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(MYSQL.listener);
+    let mut sessions = Vec::new();
+    let mut refusals = 0;
+    while refusals == 0 {
+        let mut stream = connect(address);
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).expect("the first packet");
+        match head[4] {
+            0xff => refusals += 1,
+            _ => sessions.push(stream),
+        }
+        assert!(
+            sessions.len() <= SESSIONS + 1,
+            "more than it has places for"
+        );
+    }
+    assert!(sessions.len() >= SESSIONS);
+    for _ in 0..20 {
+        let client = programs.client(address, "SELECT 1").output();
+        let (rows, said) = written(&client.expect("it runs"));
+        assert_eq!(rows, "");
+        assert!(
+            said.contains("ERROR 1040") && said.contains("Too many connections"),
+            "{said}"
+        );
+        refusals += 1;
+    }
     refused(&envoy.until_event(RULE, REFUSING), 5.0);
     let metrics = envoy.until("all should be counted", |metrics| {
         metrics.rule(RULE, REFUSALS) >= f64::from(refusals)

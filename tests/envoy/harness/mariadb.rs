@@ -61,6 +61,12 @@ pub struct MariaDb {
 impl MariaDb {
     /// Starts one.
     pub fn start(programs: &Programs) -> Self {
+        Self::for_sessions(programs, 100)
+    }
+
+    /// Starts one for so many sessions, ten at least; as everybody is an administrator here, one
+    /// more is let in. One that never logs in is waited for.
+    pub fn for_sessions(programs: &Programs, most: u32) -> Self {
         let folder = Folder::of_the_servers_user();
         let data = folder.path().join("data");
         let with_data = |program: &Path| {
@@ -82,6 +88,8 @@ impl MariaDb {
             command.args(["--bind-address=127.0.0.1", "--skip-log-bin"]);
             command.args(["--skip-networking=0", "--innodb-flush-log-at-trx-commit=0"]);
             command.arg(format!("--port={}", address.port()));
+            command.arg(format!("--max-connections={most}"));
+            command.arg("--connect-timeout=300");
             command.arg(format!("--tmpdir={}", folder.path().display()));
             let socket = folder.path().join("socket");
             command.arg(format!("--socket={}", socket.display()));
