@@ -175,7 +175,8 @@ impl Gates {
         });
         let kind = facts.kind();
         let mut wanted = sentry.wants(kind == Kind::Tcp);
-        if matches!(guard.rule.key, Key::None | Key::Postgres(_)) {
+        let key = &guard.rule.key;
+        if matches!(key, Key::None | Key::Postgres(_)) || who::is_shown_later(key, kind) {
             wanted.caller = 0;
         }
         let known = Known::ask(&guard.rule, wanted, facts);
@@ -250,8 +251,7 @@ impl Gates {
         }
     }
 
-    /// A caller came that is known from what it sent first.
-    #[cfg(feature = "inspect")]
+    /// A caller came that is known from what it sent or showed first.
     pub fn on_introduced(&mut self, guard: &Guard, caller: &[u8]) {
         if let Some(sentry) = self.sentry(guard) {
             sentry.on_introduced(caller);

@@ -8,6 +8,7 @@
 //! | `gates` | the gates of all rules, and what they tell the operator |
 //! | `watch` | which ends are looked at, and what is said to the operator |
 //! | `who` | who comes |
+//! | `peers` | who comes over mutual TLS |
 //! | `slow` | refusals that are kept for a while |
 //! | `ending` | how a stream ended |
 //! | `matching` | which rule an arrival falls under |
@@ -39,6 +40,7 @@ mod host;
 mod http;
 mod matching;
 mod metrics;
+mod peers;
 mod slow;
 mod tcp;
 mod vm;

@@ -15,7 +15,9 @@ use super::{
     host::{self, Level},
     matching::{Facts, Kind},
     metrics,
+    peers::{Strangers, peer},
     slow::Slow,
+    who,
 };
 use crate::{
     config::{self, Build},
@@ -162,6 +164,7 @@ pub struct Vm {
     roots: Vec<Root>,
     streams: HashMap<u32, Stream, BuildHasherDefault<IdHasher>>,
     gates: Gates,
+    strangers: Strangers,
     now: Timestamp,
     random: u64,
     slow: Slow,
@@ -207,10 +210,16 @@ impl Vm {
         if stream.refusal.is_some() {
             self.refusals.forget(StreamId(id));
         }
+        let stranger = self.strangers.forget(id);
         if let Some(guarded) = &stream.guarded
             && let Some(guard) = guarded.guard()
         {
-            if !guarded.judged && matches!(guarded.place, Place::Open { .. } | Place::Ghost) {
+            let was_open = matches!(guarded.place, Place::Open { .. } | Place::Ghost);
+            // Whom we refused had no time to say who it is.
+            if stranger && was_open {
+                self.gates.on_introduced(guard, &peer().unwrap_or_default());
+            }
+            if !guarded.judged && was_open {
                 let lasted = self.now.since(guarded.began);
                 self.gates.on_ending(guard, guarded.kind, lasted);
             }
@@ -288,6 +297,9 @@ impl Vm {
             self.now = host::now();
         }
         let (decision, place) = self.gates.on_arrival(guard, StreamId(id), &facts, self.now);
+        if who::is_shown_later(&guard.rule.key, kind) {
+            self.strangers.expect(id, self.now);
+        }
         let enforced = guard.rule.mode == Mode::Enforce;
         let guarded = Guarded {
             active: Rc::clone(&active),
@@ -355,8 +367,7 @@ impl Vm {
         }
     }
 
-    /// A stream's caller is known from what it sent first.
-    #[cfg(feature = "inspect")]
+    /// A stream's caller is known from what it sent or showed first.
     pub fn on_introduced(&mut self, id: u32, caller: &[u8]) {
         if let Some(stream) = self.streams.get(&id)
             && let Some(guard) = stream.guarded.as_ref().and_then(Guarded::guard)
@@ -395,6 +406,7 @@ impl Vm {
         self.now = host::now();
         #[cfg(not(feature = "inspect"))]
         self.ask_who_was_answered(root);
+        self.ask_who_came(root);
         let mut outcomes = core::mem::take(&mut self.outcomes);
         self.gates.on_tick(self.now, &mut outcomes);
         let mut acts = Vec::new();
@@ -479,6 +491,17 @@ impl Vm {
             }
         }
         let _ = host::set_effective_context(root);
+    }
+
+    /// A connection begins before its client has shown its certificate, so that is asked for later.
+    fn ask_who_came(&mut self, root: u32) {
+        let Some(callers) = self.strangers.ask(self.now) else {
+            return;
+        };
+        let _ = host::set_effective_context(root);
+        for (id, caller) in &callers {
+            self.on_introduced(*id, caller);
+        }
     }
 
     /// Ticks faster if somebody waits for it, or at all. Never slower, for that restarts a timer

@@ -5,6 +5,7 @@ use alloc::{format, vec::Vec};
 use super::{
     host::{self, SharedData},
     matching::{Facts, Kind},
+    peers,
 };
 use crate::{
     config::{Key, Rule, Sticky},
@@ -52,13 +53,19 @@ fn cut(mut key: Vec<u8>) -> Vec<u8> {
     key
 }
 
+/// Whether a stream's caller is not known when it begins, but is shown soon: a connection begins
+/// before its TLS handshake.
+pub fn is_shown_later(key: &Key, kind: Kind) -> bool {
+    *key == Key::Peer && kind == Kind::Tcp
+}
+
 /// What a rule's key says of an arrival; a missing one is a caller, too, without a name.
 fn caller(key: &Key, facts: &Facts) -> Option<Vec<u8>> {
     let found = match key {
         // What is in the first message is counted when it comes.
         Key::None | Key::Postgres(_) => return None,
         Key::SourceIp => facts.source_key(),
-        Key::Peer => host::property("connection\0uri_san_peer_certificate"),
+        Key::Peer => peers::peer(),
         Key::Sni => host::property("connection\0requested_server_name"),
         Key::Authority => facts.header(":authority"),
         Key::Header(name) => facts.header(name),

@@ -8,6 +8,7 @@ mod callers;
 mod calm;
 mod connecting;
 mod delivery;
+mod encrypted;
 mod fair;
 mod grpc;
 mod harness;

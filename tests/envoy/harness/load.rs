@@ -31,7 +31,7 @@ pub struct Load {
     pub per_s: f64,
     pub pace: Pace,
     /// What each says first.
-    pub words: &'static str,
+    pub words: &'static [u8],
     /// How long each stays; it does not read.
     pub stay: Duration,
 }
@@ -44,7 +44,7 @@ impl Load {
             from: Ipv4Addr::LOCALHOST,
             per_s,
             pace: Pace::Even,
-            words: "knock",
+            words: b"knock",
             stay: Duration::from_millis(50),
         }
     }
@@ -71,7 +71,7 @@ impl Load {
         let mut random = u64::from(self.to.port()) << 32 | 0x9e37_79b9;
         while !stop.load(Ordering::Relaxed) {
             let mut stream = connect_from(self.from, self.to);
-            let _ = stream.write_all(self.words.as_bytes());
+            let _ = stream.write_all(self.words);
             open.push_back((Instant::now(), stream));
             sent.count += 1;
             while !keep.load(Ordering::Relaxed)

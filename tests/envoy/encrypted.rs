@@ -1,0 +1,155 @@
+//! Who makes a surge, where TLS says who comes.
+
+use std::{
+    io::Read,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::harness::{
+    Conduct, Envoy, Event, HTTP, Load, PATIENCE, TCP, Upstream, http,
+    tls::{Authority, Identity, TlsClient, greeting},
+};
+
+const TLS_INSPECTOR: &str = r#"    listener_filters:
+    - name: tls_inspector
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector
+    filter_chains:
+"#;
+
+/// It names its one culprit.
+fn names(event: &Event, culprit: &str) {
+    assert_eq!(event.text("spread"), "one_caller", "{}", event.json);
+    assert_eq!(event.callers()[0], culprit, "{}", event.json);
+    let share = event.json["callers"][0]["share"].as_f64();
+    assert!(share >= Some(0.8), "{}", event.json);
+}
+
+#[test]
+fn a_surge_of_connections_names_the_host_that_they_ask_for() {
+    const RULE: &str = "service";
+    let upstream = Upstream::start(Conduct::Echo);
+    let bootstrap = TCP
+        .before(upstream.address)
+        .limits(r#"{"inflight": 1000}"#)
+        .with(r#""key": "sni", "surge": {"baseline_per_s": 20}"#)
+        .set("    filter_chains:\n", TLS_INSPECTOR);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(TCP.listener);
+    let asking_for = |host: &str, per_s| Load {
+        words: greeting(host).leak(),
+        ..Load::new(address, per_s)
+    };
+    let steady = asking_for("steady.example", 20.0).start();
+    envoy.until("a steady load should have come", |metrics| {
+        metrics.rule(RULE, "tidegate_arrivals_total") >= 40.0
+    });
+    let surge = asking_for("culprit.example", 200.0).start();
+    let event = envoy.until_event(RULE, "surge_started");
+    let sent = steady.end().count + surge.end().count;
+    names(&event, "culprit.example");
+    assert_eq!(event.callers(), ["culprit.example", "steady.example"]);
+    envoy.until_quiet(RULE, sent);
+}
+
+/// An authority, its server, and two peers.
+fn peers() -> (Authority, Identity, [Identity; 2]) {
+    let authority = Authority::new();
+    let server = authority.vouch("server", "DNS:service.example");
+    let peers = ["steady", "culprit"]
+        .map(|name| authority.vouch(name, &format!("URI:spiffe://test/{name}")));
+    (authority, server, peers)
+}
+
+#[test]
+fn a_surge_of_requests_names_the_peer_that_its_certificate_names() {
+    const RULE: &str = "api";
+    let upstream = Upstream::start(Conduct::Http);
+    upstream.release();
+    let (authority, server, [steady, culprit]) = peers();
+    let tls = authority.listener(&server, true);
+    let bootstrap = HTTP
+        .before(upstream.address)
+        .with(r#""key": "peer", "surge": {"baseline_per_s": 20}"#)
+        .set(
+            "    - filters:\n",
+            &format!("    - transport_socket: {tls}\n      filters:\n"),
+        );
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(HTTP.listener);
+    let mut clients = [steady, culprit].map(|peer| TlsClient::connect(address, &peer));
+    let since = Instant::now();
+    let mut asked = 0;
+    let event = loop {
+        // One in twenty is somebody else.
+        let client = &mut clients[usize::from(asked % 20 != 7)];
+        client.say(b"GET / HTTP/1.1\r\nhost: api.example\r\n\r\n");
+        let answer = http::try_answer(client).expect("an answer");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+        asked += 1;
+        if let Some(event) = envoy.events_of(RULE, "surge_started").pop() {
+            break event;
+        }
+        assert!(since.elapsed() < PATIENCE, "no surge after {asked}");
+    };
+    names(&event, "spiffe://test/culprit");
+}
+
+/// Connects, says a word and reads the echo of it, until the end; who `stays` does so until then.
+fn come_as(to: SocketAddr, peer: &Identity, every: Duration, stays: bool, end: &dyn Fn() -> bool) {
+    let mut clients = Vec::new();
+    while !end() {
+        let mut client = TlsClient::connect(to, peer);
+        client.say(b"knock");
+        (&mut client).read_exact(&mut [0; 5]).expect("an echo");
+        if stays {
+            clients.push(client);
+        }
+        thread::sleep(every);
+    }
+}
+
+/// A connection begins before its handshake: who comes is known a little later, be it open then or
+/// not.
+fn connections_of_a_peer(stay: bool) {
+    const RULE: &str = "service";
+    let upstream = Upstream::start(Conduct::Echo);
+    let (authority, server, [steady, culprit]) = peers();
+    let tls = authority.listener(&server, true);
+    let bootstrap = TCP
+        .before(upstream.address)
+        .with(r#""key": "peer", "surge": {"baseline_per_s": 2, "min_excess": 10}"#)
+        .set(
+            "    - filters:\n",
+            &format!("    - transport_socket: {tls}\n      filters:\n"),
+        );
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(TCP.listener);
+    let since = Instant::now();
+    let end = || {
+        assert!(since.elapsed() < PATIENCE, "there is no surge");
+        !envoy.events_of(RULE, "surge_started").is_empty()
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| come_as(address, &steady, Duration::from_millis(700), false, &end));
+        for _ in 0..3 {
+            scope.spawn(|| come_as(address, &culprit, Duration::from_millis(20), stay, &end));
+        }
+    });
+    names(
+        &envoy.until_event(RULE, "surge_started"),
+        "spiffe://test/culprit",
+    );
+}
+
+#[test]
+fn a_surge_of_connections_that_stay_names_the_peer_that_their_certificate_names() {
+    connections_of_a_peer(true);
+}
+
+#[test]
+fn a_surge_of_short_connections_names_the_peer_that_their_certificate_names() {
+    connections_of_a_peer(false);
+}
