@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod places;
 pub mod postgres;
 pub mod process;
+pub mod relay;
 pub mod tls;
 pub mod upstream;
 
