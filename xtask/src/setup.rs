@@ -29,11 +29,13 @@ pub enum Part {
     TestRunner,
     /// Real MariaDB with its client; its tests are skipped without.
     MariaDb,
+    /// What makes certificates and TLS clients for the tests.
+    OpenSsl,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -41,6 +43,7 @@ impl Part {
         Self::WasmOpt,
         Self::TestRunner,
         Self::MariaDb,
+        Self::OpenSsl,
     ];
 
     /// Whether there is nothing to do.
@@ -53,6 +56,7 @@ impl Part {
             Self::TestRunner => tools::test_runner_is_there(&ctx.checkout),
             Self::WasmOpt => Ok(WASM_OPT.is_there() || WASM_OPT.was_skipped(ctx)),
             Self::MariaDb => Ok(MARIADB.is_there() || MARIADB.was_skipped(ctx)),
+            Self::OpenSsl => Ok(OPENSSL.is_there() || OPENSSL.was_skipped(ctx)),
         }
     }
 
@@ -66,6 +70,7 @@ impl Part {
             Self::TestRunner => tools::install_test_runner(ctx),
             Self::WasmOpt => WASM_OPT.install(ctx),
             Self::MariaDb => MARIADB.install(ctx),
+            Self::OpenSsl => OPENSSL.install(ctx),
         }
     }
 }
@@ -92,6 +97,14 @@ pub const MARIADB: Optional = Optional {
     programs: &["mariadbd", "mariadb-install-db", "mariadb"],
     packages: &["mariadb-server-core", "mariadb-client-core"],
     without: "the tests with a real MariaDB are skipped",
+};
+
+/// The command line of OpenSSL.
+pub const OPENSSL: Optional = Optional {
+    name: "openssl",
+    programs: &["openssl"],
+    packages: &["openssl"],
+    without: "the tests with TLS fail",
 };
 
 impl Optional {
@@ -153,7 +166,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
-    for optional in [WASM_OPT, MARIADB] {
+    for optional in [WASM_OPT, MARIADB, OPENSSL] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {
             fs::remove_file(&stamp)

@@ -15,7 +15,7 @@ use super::{
 
 fn openssl() -> Command {
     let program = places::which("openssl");
-    clean(&program.expect("openssl is missing; run: cargo xtask setup"))
+    clean(&program.expect("openssl is missing; type: sudo apt-get install openssl"))
 }
 
 /// An authority, a server of its own, and whoever else it vouches for.
