@@ -208,7 +208,8 @@ impl Crowd {
         let slots = limit as f32;
         let free = (slots - self.kept).max(0.0);
         let margin = (SIGMAS * self.deviation).min(0.5 * free);
-        let cap = libm::floorf(free - margin) as u64;
+        // To the nearest, or a trace of somebody who is long gone would cost a whole slot.
+        let cap = libm::floorf(free - margin + 0.5) as u64;
         cap.max(limit / 20).max(1).min(limit)
     }
 

@@ -441,7 +441,8 @@ proptest! {
         for caller in callers {
             while house.close(caller) {}
         }
-        for _ in 0..300 {
+        // Two minutes, after which nobody is there any more.
+        for _ in 0..1200 {
             house.lap();
         }
         let free = (0..limit).filter(|_| house.arrive_as(0, "z", "z", Class { index: 0, priority: 0 })
