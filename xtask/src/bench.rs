@@ -1,6 +1,7 @@
 //! The benchmarks.
 
 mod detect;
+mod surge;
 
 use std::process::ExitCode;
 
@@ -16,11 +17,18 @@ type Bench = (
 );
 
 /// Every benchmark.
-const BENCHES: &[Bench] = &[(
-    "detect",
-    "how soon surges are seen, and how often where there are none",
-    detect::run,
-)];
+const BENCHES: &[Bench] = &[
+    (
+        "detect",
+        "how soon surges are seen, and how often where there are none",
+        detect::run,
+    ),
+    (
+        "surge",
+        "who is served in a surge, before tidegate and before others",
+        surge::run,
+    ),
+];
 
 /// Runs the benchmark of that name; lists them all when there is none of it.
 pub fn run(ctx: &Context, name: Option<&str>, args: &[String]) -> Result<ExitCode> {

@@ -31,10 +31,14 @@ pub enum Part {
     MariaDb,
     /// What makes certificates and TLS clients for the tests.
     OpenSsl,
+    /// Real HAProxy, to compare with.
+    HaProxy,
+    /// Real PgBouncer, to compare with.
+    PgBouncer,
 }
 
 impl Part {
-    /// Every part.
+    /// Every part that the tests need.
     pub const ALL: [Self; 8] = [
         Self::Envoy,
         Self::Postgres,
@@ -57,6 +61,8 @@ impl Part {
             Self::WasmOpt => Ok(WASM_OPT.is_there() || WASM_OPT.was_skipped(ctx)),
             Self::MariaDb => Ok(MARIADB.is_there() || MARIADB.was_skipped(ctx)),
             Self::OpenSsl => Ok(OPENSSL.is_there() || OPENSSL.was_skipped(ctx)),
+            Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
+            Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
     }
 
@@ -71,6 +77,8 @@ impl Part {
             Self::WasmOpt => WASM_OPT.install(ctx),
             Self::MariaDb => MARIADB.install(ctx),
             Self::OpenSsl => OPENSSL.install(ctx),
+            Self::HaProxy => HAPROXY.install(ctx),
+            Self::PgBouncer => PGBOUNCER.install(ctx),
         }
     }
 }
@@ -105,6 +113,22 @@ pub const OPENSSL: Optional = Optional {
     programs: &["openssl"],
     packages: &["openssl"],
     without: "the tests with TLS fail",
+};
+
+/// What has a queue with priorities.
+const HAPROXY: Optional = Optional {
+    name: "haproxy",
+    programs: &["haproxy"],
+    packages: &["haproxy"],
+    without: "the benchmark leaves its rows out",
+};
+
+/// What shares out sessions of PostgreSQL.
+const PGBOUNCER: Optional = Optional {
+    name: "pgbouncer",
+    programs: &["pgbouncer"],
+    packages: &["pgbouncer"],
+    without: "the benchmark leaves its row out",
 };
 
 impl Optional {
@@ -166,7 +190,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
-    for optional in [WASM_OPT, MARIADB, OPENSSL] {
+    for optional in [WASM_OPT, MARIADB, OPENSSL, HAPROXY, PGBOUNCER] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {
             fs::remove_file(&stamp)

@@ -54,9 +54,6 @@ pub fn wasm(ctx: &Context, args: &[String]) -> Result<()> {
 fn native(ctx: &Context, args: &[String]) -> Result<()> {
     let mut command = cargo(ctx);
     command.args(["test", "--workspace", "--"]).args(args);
-    command
-        .env("TIDEGATE_ENVOY", tools::envoy_bin(&ctx.checkout)?)
-        .env("TIDEGATE_PG_BIN", tools::postgres_home(ctx)?.join("bin"))
-        .env("TIDEGATE_WASM_DIR", &ctx.checkout.artifacts);
+    tools::tell(ctx, &mut command)?;
     streamed("native tests", command)
 }

