@@ -12,7 +12,6 @@ mod harness;
 mod one_caller;
 mod record;
 mod service;
-mod simulation;
 mod table;
 mod talk;
 
@@ -79,11 +78,6 @@ fn sections(bench: &mut Bench) -> Result<(), Stopped> {
     everybody::more_of_all(bench)?;
     everybody::behind_one_address(bench)?;
     one_caller::postgres(bench)?;
-    for (section, rows) in simulation::sections(&|name| bench.wants(name)) {
-        section.print();
-        rows.iter().for_each(|row| section.print_row(row));
-        bench.add(section, rows);
-    }
     Ok(())
 }
 

@@ -359,7 +359,7 @@ pub(super) struct RawSurge {
 pub(super) struct RawHold {
     /// How long at most, from 1ms to 60s.
     pub(super) max_wait: Field<Of<Duration>>,
-    /// How many at most at once, in all of this Envoy.
+    /// How many at most at once, in each worker.
     pub(super) max_waiting: Field<Of<f64>>,
     /// Who goes first when a place gets free: `newest_first` keeps most waits short,
     /// `oldest_first` is fair.
@@ -405,6 +405,6 @@ pub(super) struct RawReject {
     /// TCP: how long the refusal of a hot caller is kept (±50 %), so that it can't hammer, from
     /// 100ms to 60s; `off`: it is refused at once.
     pub(super) slow: Field<OrOff<Of<Duration>>>,
-    /// TCP: how many refusals are kept at most at once.
+    /// TCP: how many refusals are kept at most at once, in each worker.
     pub(super) max_slow: Field<Of<f64>>,
 }

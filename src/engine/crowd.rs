@@ -99,28 +99,31 @@ struct Seat {
 /// - it is *entitled* to `mean + min(3·sd, mean + 3)` slots, with `variance ≥ mean/4`; whoever has
 ///   a mean below 0.05 is one of the rest.
 ///
-/// A caller that has all that it is entitled to may take more only from the *surplus*:
-/// `limit − N − min(3·S, (limit − N)/2)`, at least a twentieth of the limit, where `N` is the sum
-/// of all means and `S²` that of all variances. The caller that asks is among them, for its own
-/// normal use is not surplus either. So a newcomer with 300 connections never takes a slot that a
-/// steady caller gave back and needs again 1 ms later; and where everybody wants more, nothing is
-/// left unused, because everybody's entitlement and the surplus together are the whole limit or
-/// more.
+/// A caller that has all that it is entitled to may take more only while
 ///
-/// A caller that is gone holds no slots back: what its `N` and `S²` count for fades with a time
-/// constant of 10 s, so that new instances can take the place of old ones; it stays entitled, though.
+/// `open + (N + min(3·S, (limit − N)/2) − U) < limit`
+///
+/// where `N` and `S²` are the sums of the means and variances of all *others*, and `U` is what they
+/// have open of what they are entitled to: so what they may still need stays free for them. A
+/// newcomer with 300 connections never takes a slot that a steady caller gave back and needs again
+/// 1 ms later; and where everybody wants more, nothing is left unused. Whoever has less than a
+/// twentieth of the limit is not kept from more.
+///
+/// A caller that is gone holds no slots back: what it counts for in `N` and `S` fades with a
+/// time constant of 10 s, so that new instances can take the place of old ones; it stays entitled, though.
 ///
 /// Nothing is learned in a surge, nor while slots are short or were within the last 5 s, for the
 /// first 300 s of that; later slowly, over 1,800 s. So a flood does not become normal by flooding.
 ///
-/// Cost: a pass over the seats a lap, nothing an arrival beyond a look-up. Memory: 64 seats of 24
-/// bytes. Weak: more than 64 busy callers share the normal use of the rest, of which a single one
+/// Cost: a pass over the seats a lap, and one for each arrival that is beyond what it is entitled
+/// to. Memory: 64 seats of 24 bytes. Weak: more than 64 busy callers share the normal use of the rest, of which a single one
 /// may take a quarter; a flood that keeps below the limit is learned like anything else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Crowd {
     seats: Vec<Seat>,
     rest: Normal,
-    /// Laps that were learned.
+    /// Laps that were seen, and those of them that were learned.
+    laps: u32,
     age: u32,
     /// Laps in which slots were short, less half of those in which they were not.
     short: u32,
@@ -128,9 +131,6 @@ pub(crate) struct Crowd {
     still: u32,
     /// The number of the last lap since the epoch.
     lap: u64,
-    /// What is kept for normal use: its mean, and its standard deviation.
-    kept: f32,
-    deviation: f32,
 }
 
 /// What each of the callers with a seat has open, by its seat.
@@ -192,25 +192,42 @@ impl Crowd {
         total.saturating_sub(known)
     }
 
-    /// How much is open beyond what is entitled.
-    pub fn surplus(&self, opens: &Opens, total: u64) -> u64 {
-        let known = self.seats.iter().zip(opens);
-        let beyond: u64 = known
-            .filter(|(seat, _)| seat.normal.entitled > 0)
-            .map(|(seat, open)| u64::from(open.saturating_sub(seat.normal.entitled)))
-            .sum();
-        let rest = self.rest(opens, total);
-        beyond + rest.saturating_sub(u64::from(self.rest.entitled))
+    /// The seat of a caller that is known by itself.
+    fn known(&self, seat: Option<u8>) -> Option<usize> {
+        let index = usize::from(seat?);
+        let seat = self.seats.get(index)?;
+        (seat.normal.entitled > 0).then_some(index)
     }
 
-    /// How much may be open beyond what is entitled, of `limit` slots.
-    pub fn surplus_cap(&self, limit: u64) -> u64 {
-        let slots = limit as f32;
-        let free = (slots - self.kept).max(0.0);
-        let margin = (SIGMAS * self.deviation).min(0.5 * free);
+    /// How many of `limit` slots are held back from a caller, for what the others may still need.
+    pub fn held_back(&self, seat: Option<u8>, opens: &Opens, total: u64, limit: u64) -> u64 {
+        let own = self.known(seat);
+        let rest = self.rest(opens, total);
+        let own_open = own.map_or(rest, |own| u64::from(opens.get(own).copied().unwrap_or(0)));
+        if own_open < (limit / 20).max(1) {
+            return 0;
+        }
+        let (mut kept, mut variance, mut used) = (0.0, 0.0, 0);
+        let mut keep = |normal: &Normal, open: u64| {
+            let presence = normal.presence();
+            let deviation = presence * normal.margin() / SIGMAS;
+            kept += presence * normal.mean;
+            variance += deviation * deviation;
+            used += open.min(u64::from(normal.entitled));
+        };
+        if own.is_some() {
+            keep(&self.rest, rest);
+        }
+        for (index, (seat, open)) in self.seats.iter().zip(opens).enumerate() {
+            if seat.normal.entitled > 0 && own != Some(index) {
+                keep(&seat.normal, u64::from(*open));
+            }
+        }
+        let free = (limit as f32 - kept).max(0.0);
+        let margin = (SIGMAS * libm::sqrtf(variance)).min(0.5 * free);
         // To the nearest, or a trace of somebody who is long gone would cost a whole slot.
-        let cap = libm::floorf(free - margin + 0.5) as u64;
-        cap.max(limit / 20).max(1).min(limit)
+        let needed = libm::floorf(kept + margin + 0.5) as u64;
+        needed.min(limit).saturating_sub(used)
     }
 
     /// Whether `now`'s lap of 100 ms is not the one that was learned last; it begins with the first
@@ -238,7 +255,9 @@ impl Crowd {
         } else {
             self.short.saturating_sub(passed.div_ceil(2))
         };
-        let there = (passed as f32 * 0.1 / THERE_S).min(1.0);
+        self.laps = self.laps.saturating_add(passed);
+        let seconds = (self.laps as f32 * 0.1).min(THERE_S);
+        let there = (passed as f32 * 0.1 / seconds).min(1.0);
         let share = if surge {
             0.0
         } else if !short {
@@ -252,30 +271,15 @@ impl Crowd {
         };
         let rest = u32::try_from(self.rest(opens, total)).unwrap_or(u32::MAX);
         self.rest.learn(rest, share, there);
-        let (mut kept, mut variance) = (0.0, 0.0);
-        let mut keep = |normal: &Normal| {
-            let presence = normal.presence();
-            kept += presence * normal.mean;
-            let margin = normal.margin() / SIGMAS;
-            variance += presence * margin * margin;
-        };
-        keep(&self.rest);
         for (seat, open) in self.seats.iter_mut().zip(opens) {
             seat.normal.learn(*open, share, there);
-            if seat.normal.entitled > 0 {
-                keep(&seat.normal);
-            }
         }
-        self.kept = kept.min(MOST);
-        self.deviation = libm::sqrtf(variance).min(MOST);
     }
 
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.seats.len() as u8);
-        out.put_u32s([self.age, self.short, self.still]);
+        out.put_u32s([self.laps, self.age, self.short, self.still]);
         out.put(self.lap.to_le_bytes());
-        out.put(self.kept.to_le_bytes());
-        out.put(self.deviation.to_le_bytes());
         self.rest.encode(out);
         for seat in &self.seats {
             out.put(seat.caller.to_le_bytes());
@@ -289,12 +293,11 @@ impl Crowd {
             return Err(MemoryError::Length);
         }
         let mut crowd = Self {
+            laps: bytes.u32()?,
             age: bytes.u32()?,
             short: bytes.u32()?,
             still: bytes.u32()?.min(STILL_SHORT),
             lap: bytes.u64()?,
-            kept: bytes.f32(0.0..=MOST)?,
-            deviation: bytes.f32(0.0..=MOST)?,
             rest: Normal::decode(bytes)?,
             seats: Vec::with_capacity(count),
         };

@@ -4,7 +4,7 @@ use core::num::NonZeroU32;
 
 use super::{
     crowd::{Here, MAX_SEATS, Opens},
-    decision::{MAX_CLASSES, Reason},
+    decision::{Counted, MAX_CLASSES, Reason},
     gate::Mine,
     record::{PoolRecord, Row, Totals, WorkerId},
     tide::in_force,
@@ -107,9 +107,6 @@ impl<'a> Ledger<'a> {
         };
         let counted = self.others.open + u64::from(self.mine.open);
         let open = counted + ghosts;
-        if open >= full {
-            return Some(Reason::InflightLimit);
-        }
         // What is reserved for the classes that do not have it all.
         let (mut has_own, mut reserved) = (false, 0);
         let classes = self.classes.iter().zip(self.mine.classes).enumerate();
@@ -122,26 +119,37 @@ impl<'a> Ledger<'a> {
             }
         }
         if has_own {
-            return None;
+            return (open >= full).then_some(Reason::InflightLimit);
         }
+        let limit = u64::from(in_force(limit.get(), self.part));
+        let common = limit.saturating_sub(reserved);
+        // First, so that a hot caller is known as one when there is nothing left for anybody, too.
+        let held_back = self.held_back(waiter, counted, common);
         let overtakes = self
             .first
             .is_some_and(|first| first < waiter.class.priority);
-        if open + reserved >= full || overtakes {
-            return Some(Reason::InflightLimit);
+        if held_back > 0 && open + held_back >= common {
+            Some(Reason::HotCaller)
+        } else if open + reserved >= full || overtakes {
+            Some(Reason::InflightLimit)
+        } else if open >= common {
+            Some(Reason::AdaptiveLimit)
+        } else {
+            None
         }
-        let limit = u64::from(in_force(limit.get(), self.part));
-        if open + reserved >= limit {
-            return Some(Reason::AdaptiveLimit);
-        }
-        let caller = waiter.counted?.caller;
+    }
+
+    /// How many slots are held back from one more of its caller.
+    fn held_back(&self, waiter: &Waiter, counted: u64, limit: u64) -> u64 {
+        let Some(Counted { caller, .. }) = waiter.counted else {
+            return 0;
+        };
         let crowd = &self.record.crowd;
-        if crowd.is_entitled(crowd.seat(caller), &self.opens, counted) {
-            return None;
+        let seat = crowd.seat(caller);
+        if crowd.is_entitled(seat, &self.opens, counted) {
+            return 0;
         }
-        let common = limit.saturating_sub(reserved);
-        let full = crowd.surplus(&self.opens, counted) >= crowd.surplus_cap(common);
-        full.then_some(Reason::HotCaller)
+        crowd.held_back(seat, &self.opens, counted, limit)
     }
 
     /// Counts one more.

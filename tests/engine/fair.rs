@@ -102,17 +102,24 @@ impl House {
     /// Lets a lap of 100 ms pass.
     fn lap(&mut self) {
         self.now = self.now.after(Duration::from_millis(100));
-        for post in &self.posts {
-            let mut post = post.borrow_mut();
-            let mut records = RuleRecords::new(&mut self.store, &self.keys, self.setting);
-            let mut out = Vec::new();
-            post.sentry.serve(self.now, &mut records, &mut out);
-            for outcome in out {
-                if let Some(open) = post.open.iter_mut().find(|open| open.id == outcome.id) {
-                    open.place = outcome.place;
-                }
+        for worker in 0..self.posts.len() {
+            self.tick(worker, true);
+        }
+    }
+
+    /// Lets a worker serve and, if it is time, tell; what became of those that waited.
+    fn tick(&mut self, worker: usize, tell: bool) -> Vec<(StreamId, Decision)> {
+        let mut post = self.posts[worker].borrow_mut();
+        let mut records = RuleRecords::new(&mut self.store, &self.keys, self.setting);
+        let mut out = Vec::new();
+        post.sentry.serve(self.now, &mut records, &mut out);
+        for outcome in &out {
+            if let Some(open) = post.open.iter_mut().find(|open| open.id == outcome.id) {
+                open.place = outcome.place;
             }
-            post.open.retain(|open| open.place != Place::Nowhere);
+        }
+        post.open.retain(|open| open.place != Place::Nowhere);
+        if tell {
             let (tally, report) = post.sentry.tell(self.now, &mut records);
             report.expect("a store in memory");
             post.tally.redirected += tally.redirected;
@@ -120,6 +127,9 @@ impl House {
             sums.zip(tally.rejected)
                 .for_each(|(sum, more)| *sum += more);
         }
+        out.iter()
+            .map(|outcome| (outcome.id, outcome.decision))
+            .collect()
     }
 
     /// Closes the oldest connection of a caller, wherever it is.
@@ -448,5 +458,142 @@ proptest! {
         let free = (0..limit).filter(|_| house.arrive_as(0, "z", "z", Class { index: 0, priority: 0 })
             == Decision::Admit).count();
         prop_assert!(shadow || free as u32 >= limit.min(reserved + 1), "{free}");
+    }
+}
+
+/// Away until then, waiting, or open until then.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Away(u64),
+    Waits(StreamId),
+    Open(StreamId, u64),
+}
+
+struct Client {
+    flood: bool,
+    worker: usize,
+    state: State,
+}
+
+/// Clients that want a slot for a while, wait for it, and come again when they are refused; a flood
+/// of 300 from the fifth second on. Returns how many of the others were served and refused then.
+fn flood(seed: u64, limit: u32, stay: u64) -> (u32, u32) {
+    let hold = Hold {
+        max_wait: Duration::from_millis(100),
+        max_waiting: NonZeroU32::MIN.saturating_add(1023),
+        order: Order::NewestFirst,
+    };
+    let terms = Terms {
+        hold: Some(hold),
+        ..no_hold(limit)
+    };
+    let mut house = House::new(2, terms);
+    house.setting.baseline_per_s = None;
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut below = move |most: u64| {
+        random ^= random >> 12;
+        random ^= random << 25;
+        random ^= random >> 27;
+        (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % most
+    };
+    let mut clients: Vec<Client> = (0..340)
+        .map(|n| Client {
+            flood: n >= 40,
+            worker: 0,
+            state: State::Away(if n < 40 {
+                below(2000)
+            } else {
+                5000 + below(500)
+            }),
+        })
+        .collect();
+    let (mut served, mut refused) = (0, 0);
+    let start = house.now;
+    for ms in (0..17_000).step_by(4) {
+        house.now = start.after(Duration::from_millis(ms));
+        let mut fate = |client: &mut Client, id, decision| {
+            let counts = !client.flood && ms >= 5000;
+            let stay = if client.flood { 250 } else { stay };
+            client.state = match decision {
+                Decision::Hold => State::Waits(id),
+                Decision::Admit => {
+                    served += u32::from(counts);
+                    State::Open(id, ms + stay)
+                }
+                Decision::Reject(reason) => {
+                    refused += u32::from(counts);
+                    let slow = reason == Reason::HotCaller;
+                    State::Away(ms + 100 + if slow { 1000 + below(2000) } else { 0 })
+                }
+                Decision::Redirect(_) => unreachable!("nobody asked for it"),
+            };
+        };
+        for (n, client) in clients.iter_mut().enumerate() {
+            match client.state {
+                State::Open(id, until) if until <= ms => {
+                    let mut post = house.posts[client.worker].borrow_mut();
+                    let index = post.open.iter().position(|open| open.id == id);
+                    let gone = post.open.swap_remove(index.expect("it is open"));
+                    post.sentry.on_close(gone.id, gone.place);
+                    let think = if client.flood { 0 } else { 2000 - stay };
+                    client.state = State::Away(ms + think);
+                }
+                State::Away(at) if at <= ms => {
+                    client.worker = (n + ms as usize / 4) % 2;
+                    let name = if client.flood { "flood" } else { "steady" };
+                    let decision = house.arrive(client.worker, name);
+                    fate(client, StreamId(house.last), decision);
+                }
+                _ => {}
+            }
+        }
+        for worker in 0..2 {
+            for (id, decision) in house.tick(worker, ms % 100 < 4) {
+                let waits = |client: &&mut Client| client.state == State::Waits(id);
+                let client = clients.iter_mut().find(waits).expect("it waits");
+                fate(client, id, decision);
+            }
+        }
+    }
+    (served, refused)
+}
+
+#[test]
+fn a_flood_leaves_room_also_for_those_who_normally_have_next_to_nothing_open() {
+    for (limit, stay) in [(40, 12), (40, 250), (100, 1000)] {
+        for seed in 1..4 {
+            let (served, refused) = flood(seed, limit, stay);
+            assert!(
+                served >= 220 && refused * 50 <= served,
+                "{limit}, {stay} ms, {seed}: {served} served, {refused} refused"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_flood_whose_first_moment_was_learned_still_leaves_a_slot_for_the_others() {
+    let mut house = House::new(2, no_hold(40));
+    // A quarter of a slot is normal.
+    for lap in 0..48 {
+        if lap % 4 == 0 {
+            assert_eq!(house.arrive(lap / 4 % 2, "steady"), Decision::Admit);
+        }
+        house.lap();
+        house.close("steady");
+    }
+    // All of these fit, so that lap is learned.
+    for n in 0..25 {
+        assert_eq!(house.arrive(n % 2, "flood"), Decision::Admit);
+    }
+    house.lap();
+    for lap in 0..120 {
+        for n in 0..60 {
+            let _ = house.arrive(n % 2, "flood");
+        }
+        assert_eq!(house.arrive(lap % 2, "steady"), Decision::Admit, "{lap}");
+        house.lap();
+        house.close("steady");
+        house.close("flood");
     }
 }

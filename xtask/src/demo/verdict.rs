@@ -243,11 +243,8 @@ fn findings(
     }
     if is < NORMAL_PERCENT {
         worse.push(format!(
-            "{} % of the normal clients were not served: tidegate {} favours nobody, so they \
-             compete with\n  the surge for the same {LIMIT} slots. Shares for callers are \
-             for a later version.",
+            "{} % of the normal clients were not served.",
             100 - is,
-            env!("CARGO_PKG_VERSION"),
         ));
     }
     if let (Some((_, before)), Some((_, now))) = (without_n.latency, with_n.latency)
