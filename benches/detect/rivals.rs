@@ -1,6 +1,6 @@
 //! The detector, and the textbook rules beside it.
 
-use tidegate::engine::{Detector, DetectorConfig, Phase, Timestamp};
+use tidegate::engine::{Detector, DetectorConfig, Phase, Timestamp, Upstream};
 
 /// What is measured.
 pub trait Rule {
@@ -59,7 +59,7 @@ impl Rule for Tide {
         // Arrivals are spread over their lap, and the event that trips decides at once.
         self.part = (f64::from(count) / f64::from(arrivals.max(1))).min(1.0);
         let now = Timestamp::from_millis(self.lap * 100);
-        self.detector.tick(arrivals, now, true);
+        self.detector.tick(arrivals, now, Upstream::AtEase);
         self.detector.phase() == Phase::Surge
     }
 

@@ -7,7 +7,7 @@ use super::{
     detector::Detector,
     distress::{Answers, Distress},
     gauge::Gauge,
-    surge::{Changes, DetectorConfig, Phase},
+    surge::{Changes, DetectorConfig, Phase, Upstream},
     time::Timestamp,
 };
 
@@ -65,7 +65,12 @@ impl Alarm {
     pub fn tick(&mut self, seen: Seen, now: Timestamp) -> Changes {
         let before = self.is_surge();
         let healthy = !self.distress.tick(seen.answers, now);
-        let mut changes = self.detector.tick(seen.arrivals, now, healthy);
+        let upstream = match (healthy, seen.saturated) {
+            (true, false) => Upstream::AtEase,
+            (true, true) => Upstream::Saturated,
+            (false, _) => Upstream::Distressed,
+        };
+        let mut changes = self.detector.tick(seen.arrivals, now, upstream);
         let lap = now.as_millis() / LAP_MS;
         if lap != core::mem::replace(&mut self.lap, lap) {
             self.gauge.lap(seen.open, healthy);

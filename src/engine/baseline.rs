@@ -36,6 +36,9 @@ const FANO_OUTLIER: f64 = 25.0;
 const CV2_MOST: f64 = 1.0;
 /// A fast rate that is further from the baseline than that is an outage or a climb, not noise.
 const SLOW_STRAY: f64 = 0.5;
+/// Of what strays over a minute the fast rate and the baseline hide so much between them: they see
+/// two thirds of its variance.
+const HIDDEN_SLOW: f64 = 1.5;
 /// The 1-s scale needs this rate, or it sees nothing but Poisson noise.
 const SECONDS_FROM_PER_S: f64 = 50.0;
 
@@ -183,7 +186,7 @@ impl Baseline {
         if stray.abs() <= SLOW_STRAY {
             // An exponential mean over T has the variance of a plain one over 2T.
             let poisson = self.fano / (2.0 * FAST_S * self.per_s);
-            let sample = square(stray) - poisson;
+            let sample = (square(stray) - poisson) * HIDDEN_SLOW;
             self.cv2_slow = learned(self.cv2_slow, sample, TENS_SHARE);
         }
     }

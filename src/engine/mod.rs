@@ -26,6 +26,7 @@ mod drift;
 mod gate;
 mod gauge;
 mod hot;
+mod known;
 mod laps;
 mod ledger;
 mod record;
@@ -58,7 +59,7 @@ pub use record::{
 };
 pub use sentry::{Sentry, Wanted, Who};
 pub use share::serves;
-pub use surge::{Changes, DetectorConfig, Phase};
+pub use surge::{Changes, DetectorConfig, Phase, Upstream};
 pub use tally::Tally;
 pub use tide::{Lookout, Notice, Report, Sighting, Signal, Standing, TideRecord};
 pub use time::Timestamp;

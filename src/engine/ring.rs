@@ -9,8 +9,8 @@ use super::{
 
 /// How many laps are remembered: 32 s.
 pub(crate) const LAPS: usize = 320;
-/// The windows, in laps: 0.5, 1, 2, 8 and 32 s.
-pub(crate) const WINDOWS: [usize; 5] = [5, 10, 20, 80, LAPS];
+/// The windows, in laps: 0.5, 1, 2, 8, 16 and 32 s.
+pub(crate) const WINDOWS: [usize; 6] = [5, 10, 20, 80, 160, LAPS];
 /// The place of the 2-s window in [`WINDOWS`].
 const TWO: usize = 2;
 
@@ -37,7 +37,8 @@ impl Ring {
 
     /// The lap that is `age` laps old; 1 is the newest, 320 the oldest.
     fn lap(&self, age: usize) -> u64 {
-        let place = (self.oldest + LAPS - age) % LAPS;
+        let place = self.oldest + LAPS - age;
+        let place = if place >= LAPS { place - LAPS } else { place };
         self.laps.get(place).copied().map_or(0, u64::from)
     }
 
@@ -56,6 +57,11 @@ impl Ring {
     /// Arrivals of the last 2 s.
     pub fn two_s(&self) -> u64 {
         self.sums.get(TWO).copied().unwrap_or(0)
+    }
+
+    /// Arrivals of the last 32 s.
+    pub fn longest(&self) -> u64 {
+        self.sums.last().copied().unwrap_or(0)
     }
 
     /// Every window: its span in s, its sum, and what of that sum is still in it after one more

@@ -73,6 +73,17 @@ impl Phase {
     }
 }
 
+/// How the upstream takes what it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// There is room, and it answers as usual.
+    AtEase,
+    /// The inflight limit is nearly full, or somebody is held.
+    Saturated,
+    /// It refuses, connects slowly, or accepts and says nothing.
+    Distressed,
+}
+
 /// What changed in one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
