@@ -389,11 +389,14 @@ impl TideRecord {
         let suffered = core::mem::take(&mut self.suffered);
         if standing.adaptive && standing.limit > 0 {
             let distressed = self.alarm.distress().is_distressed();
+            let before = in_force(standing.limit, self.adaptive.part());
             let moved = self
                 .adaptive
                 .lap(distressed, suffered, standing.open, standing.limit, now);
-            self.untold.lowered |= moved == Some(Moved::Down);
-            self.untold.raised |= moved == Some(Moved::Up);
+            // A step of less than one slot is none that anybody sees.
+            let seen = in_force(standing.limit, self.adaptive.part()) != before;
+            self.untold.lowered |= seen && moved == Some(Moved::Down);
+            self.untold.raised |= seen && moved == Some(Moved::Up);
         } else {
             self.adaptive = Adaptive::default();
         }
