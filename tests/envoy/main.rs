@@ -3,6 +3,7 @@
 //! Run by `cargo xtask test`, which says where the programs and the modules are.
 
 mod abuse;
+mod adaptive;
 mod arrivals;
 mod callers;
 mod calm;
@@ -20,6 +21,7 @@ mod observed;
 mod postgres;
 mod readme;
 mod refusing;
+mod shedding;
 mod surge;
 mod tcp;
 mod updates;

@@ -14,8 +14,7 @@ use crate::harness::{
     mariadb::{MariaDb, programs},
     places,
     postgres::{Postgres, login, written},
-    relay::Relay,
-    tls::Authority,
+    relay::{ENCRYPTED, Relay},
     until,
 };
 
@@ -155,49 +154,18 @@ fn an_upstream_that_accepts_and_says_nothing_is_told_of_and_one_that_is_left_qui
     assert_eq!(metrics.rule(RULE, REFUSALS), before, "{}", metrics.told());
 }
 
-/// A way for TLS to the real upstream, and a cluster that takes it: connected is who has shaken hands.
-const ENCRYPTED: &str = r#"  - name: encrypted
-    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
-    filter_chains:
-    - transport_socket: TRANSPORT
-      filters:
-      - name: envoy.filters.network.tcp_proxy
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-          stat_prefix: encrypted
-          cluster: real
-  clusters:
-  - name: real
-    load_assignment:
-      cluster_name: real
-      endpoints:
-      - lb_endpoints:
-        - endpoint:
-            address: {socket_address: {address: 127.0.0.1, port_value: REAL}}
-  - name: service
-    transport_socket:
-      name: tls
-      typed_config:
-        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
-"#;
-
 #[test]
 fn an_upstream_that_connects_within_a_second_but_more_slowly_than_it_does_is_told_of() {
     const RULE: &str = "service";
     let upstream = Upstream::start(Conduct::Echo);
-    let authority = Authority::new();
-    let server = authority.vouch("server", "DNS:service.example");
     let relay = Relay::start();
-    let encrypted = ENCRYPTED
-        .replace("TRANSPORT", &authority.listener(&server, false))
-        .replace("REAL", &upstream.address.port().to_string());
     let bootstrap = TCP
         .before(relay.address)
         .limits(r#"{"inflight": 1000}"#)
-        .with(CALM)
-        .set("  clusters:\n  - name: service\n", &encrypted);
+        .with(CALM);
+    let (bootstrap, _authority) = relay.slows_connects(bootstrap, upstream.address);
     let envoy = Envoy::start(&bootstrap, 2);
-    relay.lead_to(envoy.listener("encrypted"));
+    relay.lead_to(envoy.listener(ENCRYPTED));
     let address = envoy.listener(TCP.listener);
     let staying = |stay, per_s| Load {
         stay: Duration::from_millis(stay),

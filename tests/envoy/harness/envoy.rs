@@ -105,7 +105,7 @@ impl Envoy {
     }
 
     /// Waits until the metrics are as they should be.
-    pub fn until(&self, what: &str, good: impl Fn(&Metrics) -> bool) -> Metrics {
+    pub fn until(&self, what: &str, mut good: impl FnMut(&Metrics) -> bool) -> Metrics {
         until(|| {
             let metrics = self.metrics();
             if good(&metrics) {

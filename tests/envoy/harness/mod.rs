@@ -15,6 +15,7 @@ pub mod process;
 pub mod relay;
 pub mod tls;
 pub mod upstream;
+pub mod visits;
 
 use std::{
     thread,
@@ -28,6 +29,7 @@ pub use envoy::Envoy;
 pub use events::Event;
 pub use load::{Load, Pace};
 pub use upstream::{Conduct, Upstream};
+pub use visits::{Visit, Visits};
 
 /// How long anything is waited for. Nothing takes so long unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(30);

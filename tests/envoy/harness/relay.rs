@@ -11,6 +11,37 @@ use std::{
     time::Duration,
 };
 
+use super::{Bootstrap, tls::Authority};
+
+/// The listener that [`Relay::slows_connects`] adds, to which the relay must lead.
+pub const ENCRYPTED: &str = "encrypted";
+
+/// A way for TLS to the real upstream, and a cluster that takes it: connected is who has shaken hands.
+const WAY: &str = r#"  - name: encrypted
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - transport_socket: TRANSPORT
+      filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: encrypted
+          cluster: real
+  clusters:
+  - name: real
+    load_assignment:
+      cluster_name: real
+      endpoints:
+      - lb_endpoints:
+        - endpoint:
+            address: {socket_address: {address: 127.0.0.1, port_value: REAL}}
+  - name: service
+    transport_socket:
+      name: tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+"#;
+
 /// Passes on what comes, and the first word of the other side after a while.
 pub struct Relay {
     pub address: SocketAddr,
@@ -54,6 +85,22 @@ impl Relay {
     /// Leads to there from now on; once.
     pub fn lead_to(&self, to: SocketAddr) {
         self.shared.to.set(to).expect("it led nowhere");
+    }
+
+    /// With TLS on the way to the upstream, and the relay on the way to that: so a connect takes as
+    /// long as the relay's delay. What is returned besides must live as long as Envoy.
+    pub fn slows_connects(
+        &self,
+        before: Bootstrap,
+        upstream: SocketAddr,
+    ) -> (Bootstrap, Authority) {
+        let authority = Authority::new();
+        let server = authority.vouch("server", "DNS:service.example");
+        let way = WAY
+            .replace("TRANSPORT", &authority.listener(&server, false))
+            .replace("REAL", &upstream.port().to_string());
+        let bootstrap = before.set("  clusters:\n  - name: service\n", &way);
+        (bootstrap, authority)
     }
 
     /// Keeps the first word of whoever comes from now on for so long.

@@ -1,12 +1,13 @@
 //! An upstream that counts what reaches it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
     os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use mio::{
@@ -54,6 +55,8 @@ struct Shared {
     seen: Seen,
     released: bool,
     busy: bool,
+    takes: Duration,
+    bears: Option<usize>,
     stop: bool,
 }
 
@@ -108,6 +111,16 @@ impl Upstream {
         self.lock().busy = true;
     }
 
+    /// Lets every answer take so long.
+    pub fn take(&self, time: Duration) {
+        self.lock().takes = time;
+    }
+
+    /// Lets it answer 503 at once to whoever comes while so many are open; none: to nobody.
+    pub fn bear(&self, most: Option<usize>) {
+        self.lock().bears = most;
+    }
+
     /// What it has seen so far.
     pub fn seen(&self) -> Seen {
         self.lock().seen.clone()
@@ -151,7 +164,13 @@ struct Peer {
     input: Vec<u8>,
     spoke: bool,
     /// Requests without an answer; a mute upstream owes its greeting.
-    owed: usize,
+    owed: VecDeque<Owed>,
+}
+
+/// An answer, when it is due, and whether it is 503.
+struct Owed {
+    due: Instant,
+    busy: bool,
 }
 
 impl Peer {
@@ -177,7 +196,7 @@ impl Server {
     fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
-            match self.poll.poll(&mut events, None) {
+            match self.poll.poll(&mut events, self.next_due()) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.expect("events"),
             }
@@ -220,9 +239,12 @@ impl Server {
                 stream,
                 input: Vec::new(),
                 spoke: false,
-                owed: usize::from(self.conduct == Conduct::Mute),
+                owed: VecDeque::new(),
             };
             self.peers.insert(token, peer);
+            if self.conduct == Conduct::Mute {
+                self.owe(token, false);
+            }
         }
     }
 
@@ -248,7 +270,7 @@ impl Server {
     fn end(&mut self, token: Token) {
         if let Some(peer) = self.peers.remove(&token) {
             let less = if self.conduct == Conduct::Http {
-                peer.owed
+                peer.owed.len()
             } else {
                 1
             };
@@ -295,27 +317,51 @@ impl Server {
             let head: Vec<u8> = peer.input.drain(..end + 4).collect();
             let head = String::from_utf8_lossy(&head);
             let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-            peer.owed += 1;
+            let full = |shared: &mut Shared| {
+                let open = shared.seen.open;
+                shared.bears.is_some_and(|most| open >= most)
+            };
+            let busy = self.lock(full);
+            self.owe(token, busy);
             self.begin(Some(token));
             self.lock(|shared| shared.seen.said.push(path));
         }
     }
 
-    /// Gives every answer that is owed.
+    /// An answer is owed from now on.
+    fn owe(&mut self, token: Token, busy: bool) {
+        let takes = self.lock(|shared| shared.takes);
+        let due = Instant::now() + if busy { Duration::ZERO } else { takes };
+        if let Some(peer) = self.peers.get_mut(&token) {
+            peer.owed.push_back(Owed { due, busy });
+        }
+    }
+
+    /// The time until the next answer is due; none when it must be released before.
+    fn next_due(&self) -> Option<Duration> {
+        let released = self.lock(|shared| shared.released);
+        let owed = self.peers.values().filter_map(|peer| peer.owed.front());
+        let next = owed.map(|owed| owed.due).min().filter(|_| released);
+        next.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Gives every answer that is due.
     fn answer_all(&mut self) {
-        if !self.lock(|shared| shared.released) {
+        let (released, all_busy) = self.lock(|shared| (shared.released, shared.busy));
+        if !released {
             return;
         }
         let http = self.conduct == Conduct::Http;
-        let answer: &[u8] = if self.lock(|shared| shared.busy) {
-            b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
-        } else if http {
-            b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
-        } else {
-            b"hello"
-        };
+        let now = Instant::now();
         for peer in self.peers.values_mut() {
-            for _ in 0..core::mem::take(&mut peer.owed) {
+            while let Some(owed) = peer.owed.pop_front_if(|owed| owed.due <= now) {
+                let answer: &[u8] = if all_busy || owed.busy {
+                    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+                } else if http {
+                    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+                } else {
+                    b"hello"
+                };
                 if http {
                     // Before the answer, after which the slot may be free at once.
                     self.shared.lock().expect("not poisoned").seen.open -= 1;
