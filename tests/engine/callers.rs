@@ -113,6 +113,25 @@ fn a_newcomer_is_named_as_well() {
 }
 
 #[test]
+fn the_first_moment_of_a_flood_is_not_what_is_normal_for_it() {
+    for laps in [50, 1_200] {
+        let mut table = Table::new();
+        for _ in 0..laps {
+            table.lap(&TEN, true);
+        }
+        // A surge takes a moment to be seen.
+        for calm in [true, true, false, false, false, false] {
+            table.lap(&TEN, calm);
+            table.callers.arrive_for(&key(999), 40);
+        }
+        let hot = table.callers.hot();
+        assert_eq!(hot.len(), 1, "{hot:?}");
+        assert_eq!(hot[0].caller, keyed_hash(SEED, &key(999)));
+        assert!(hot[0].baseline_per_s < 20.0, "{hot:?}");
+    }
+}
+
+#[test]
 fn four_of_ten_are_few_and_eight_of_ten_are_everybody() {
     for (hot, spread) in [(4, Spread::FewCallers), (8, Spread::Everybody)] {
         let mut table = Table::ten_steady_ones();
@@ -390,7 +409,7 @@ proptest! {
             prop_assert!(damaged.by_excess().iter().all(sound));
         }
         let _ = Callers::decode(&noise);
-        let mut ours = b"TGC\x01".to_vec();
+        let mut ours = b"TGC\x03".to_vec();
         ours.extend(noise);
         let _ = Callers::decode(&ours);
     }

@@ -8,7 +8,7 @@ use crate::engine::{
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGC\x02";
+const MAGIC: [u8; 4] = *b"TGC\x03";
 
 impl Callers {
     /// Appends the whole table, at most 32 KiB; the seed is part of it.
@@ -17,7 +17,7 @@ impl Callers {
         for half in self.seed {
             out.put(half.to_le_bytes());
         }
-        out.put_f64s([self.floor, self.recent, self.look]);
+        out.put_f64s([self.floor, self.recent, self.look, self.watched]);
         out.put(self.generation.to_le_bytes());
         out.push(u8::from(self.last.is_some()));
         out.put(self.last.unwrap_or_default().as_nanos().to_le_bytes());
@@ -42,7 +42,7 @@ impl Callers {
         reader.magic(MAGIC)?;
         let seed = [reader.u64()?, reader.u64()?];
         let (floor, recent) = (reader.f64(0.0..=MOST)?, reader.f64(0.0..=MOST)?);
-        let look = reader.f64(0.0..=LOOK_S)?;
+        let (look, watched) = (reader.f64(0.0..=LOOK_S)?, reader.f64(0.0..=MOST)?);
         let generation = reader.u32()?;
         let known = reader.flag()?;
         let last = Timestamp::from_nanos(reader.u64()?);
@@ -70,6 +70,7 @@ impl Callers {
             recent,
             generation,
             last: known.then_some(last),
+            watched,
             look,
         })
     }

@@ -55,8 +55,9 @@ struct Entry {
     passed: f64,
     /// Since the last tick.
     fresh: u32,
-    /// Mean rate a second while it was calm, over `age` seconds.
+    /// Mean rate a second while it was calm.
     normal: f64,
+    /// Calm seconds since it got its place.
     age: f64,
     open: u32,
     settled: bool,
@@ -97,7 +98,7 @@ impl Entry {
 /// flood of keys that outsiders choose cannot make the table forget who is normal. The 128 with the
 /// highest normal rates are; 128 places always remain for newcomers. Recent arrivals (0.5 s) and open
 /// connections are those since the caller got its place: at least that many. Normal rates are
-/// learned over 300 s while it is calm, and stand still in a surge.
+/// learned over 300 s while it is calm, from when the table began, and stand still in a surge.
 ///
 /// Keys are told apart by a SipHash of a secret seed: two of them are taken for one with a chance of
 /// 2⁻⁶⁴. Cost: an arrival of a known caller is one hash and 8 comparisons, one of a newcomer a pass
@@ -117,6 +118,8 @@ pub struct Callers {
     recent: f64,
     generation: u32,
     last: Option<Timestamp>,
+    /// Calm seconds that this table has seen.
+    watched: f64,
     /// Seconds until the settled are chosen anew.
     look: f64,
 }
@@ -128,6 +131,7 @@ impl PartialEq for Callers {
             && self.entries == other.entries
             && (self.floor, self.recent, self.look) == (other.floor, other.recent, other.look)
             && (self.generation, self.last) == (other.generation, other.last)
+            && self.watched == other.watched
     }
 }
 
@@ -146,6 +150,7 @@ impl Callers {
             recent: 0.0,
             generation: 0,
             last: None,
+            watched: 0.0,
             look: LOOK_S,
         }
     }
@@ -258,6 +263,11 @@ impl Callers {
         let (slow, quick) = (libm::exp(-gap / WEIGHT_S), libm::exp(-gap / RECENT_S));
         self.floor *= slow;
         self.recent *= quick;
+        if calm {
+            self.watched = (self.watched + gap).min(MOST);
+        }
+        // Who was not there yet came at no rate: a newcomer's first moment is not what is normal.
+        let share = (gap / NORMAL_S).max(gap / self.watched).min(1.0);
         for entry in &mut self.entries {
             entry.weight *= slow;
             entry.error *= slow;
@@ -266,7 +276,6 @@ impl Callers {
             if calm {
                 let rate = f64::from(entry.fresh) / gap;
                 entry.age = (entry.age + gap).min(MOST);
-                let share = (gap / NORMAL_S).max(gap / entry.age).min(1.0);
                 entry.normal = (entry.normal + share * (rate - entry.normal)).clamp(0.0, MOST);
             }
             entry.fresh = 0;
@@ -334,6 +343,7 @@ impl Callers {
         }
         self.floor = (self.floor + other.floor).min(MOST);
         self.recent = (self.recent + other.recent).min(MOST);
+        self.watched = self.watched.max(other.watched);
         self.shrink();
         Ok(())
     }
