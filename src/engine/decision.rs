@@ -165,6 +165,8 @@ pub struct Booked {
     pub(crate) class: u8,
     /// The caller's place among those of this worker, and for how many its slot stands.
     pub(crate) slot: Option<(u8, u8)>,
+    /// Shadow: enforce would have let it begin so much later, and so it would end so much later.
+    pub(crate) late: Duration,
 }
 
 /// What became of one that waited.

@@ -37,11 +37,18 @@ const BATCH: usize = 256;
 pub(super) struct Mine {
     pub open: u32,
     pub ghosts: u32,
+    /// Of those that are open, how many are only on paper: they have ended in truth.
+    pub paper: u32,
     pub connecting: u32,
     pub classes: [u32; MAX_CLASSES],
 }
 
 impl Mine {
+    /// How many are open in truth beyond those that have a slot.
+    pub fn ghosts(&self) -> u32 {
+        self.ghosts.saturating_sub(self.paper)
+    }
+
     /// Counts one that is admitted; whether it is connecting.
     pub fn book(&mut self, waiter: &Waiter) -> bool {
         self.open += 1;
@@ -49,8 +56,12 @@ impl Mine {
             *open += 1;
         }
         if waiter.ghost {
-            // It has been open all along, and may have been answered long ago.
-            self.ghosts = self.ghosts.saturating_sub(1);
+            // It has been open all along, and may have been answered long ago, or be gone.
+            if waiter.took.is_some() {
+                self.paper += 1;
+            } else {
+                self.ghosts = self.ghosts.saturating_sub(1);
+            }
             return false;
         }
         let connecting = waiter.terms.limits.connecting.is_some();
@@ -66,6 +77,11 @@ impl Mine {
 /// next arrival or tick and not at once: the host tells of the end of a connection before it has
 /// closed the upstream's side of it. A shell that knows better [gives it back](Self::give_back).
 ///
+/// In shadow everybody goes on, and who would have had to wait does so on paper, also when it has
+/// ended already: on paper it then has its slot for as long as it took, as of the time when enforce
+/// would have let it begin. That is known to a tick. Who left because nobody answered is taken for
+/// one that was done.
+///
 /// Cost of an arrival: one update of the pool if the rule has a limit, none otherwise; of a close:
 /// none, and one of what is given back while slots are scarce. Memory: what waits, which `hold.max_waiting` bounds.
 #[derive(Debug)]
@@ -74,6 +90,8 @@ pub struct Gate {
     mine: Mine,
     here: Here,
     waiting: Waiting,
+    /// Shadow: slots that are taken on paper alone, until then.
+    paper: Vec<(Timestamp, Booked)>,
     arrived: Window<RATE_BUCKETS>,
     /// The row as the others know it.
     told: Option<Row>,
@@ -86,6 +104,8 @@ pub struct Gate {
     /// There is a surge; and what part of the inflight limit is in force.
     surge: bool,
     limit_part: f32,
+    /// The newest time that was told.
+    latest: Timestamp,
     last_tick: Timestamp,
     last_beat: Timestamp,
     steady_since: Timestamp,
@@ -100,6 +120,7 @@ impl Gate {
             mine: Mine::default(),
             here: Here::default(),
             waiting: Waiting::default(),
+            paper: Vec::new(),
             arrived: Window::new(RATE_SPAN),
             told: None,
             seen: Totals::default(),
@@ -107,6 +128,7 @@ impl Gate {
             short: false,
             surge: false,
             limit_part: 1.0,
+            latest: now,
             last_tick: now,
             last_beat: Timestamp::ZERO,
             steady_since: now,
@@ -135,7 +157,7 @@ impl Gate {
         match waiter.lacks {
             None => {
                 self.tally.admitted += 1;
-                (Decision::Admit, self.book(&waiter))
+                (Decision::Admit, self.book(&waiter, now).0)
             }
             Some(reason) => {
                 let decision = self.hold_or_refuse(waiter, reason);
@@ -159,6 +181,7 @@ impl Gate {
     /// Counts an arrival, whatever becomes of it.
     fn count(&mut self, arrival: &Arrival, now: Timestamp) -> Waiter {
         self.arrived.add(now, 1);
+        self.latest = now;
         self.tally.arrivals += 1;
         Waiter {
             id: arrival.id,
@@ -167,6 +190,7 @@ impl Gate {
             class: arrival.class,
             counted: arrival.counted,
             ghost: false,
+            took: None,
             lacks: None,
         }
     }
@@ -215,20 +239,42 @@ impl Gate {
             }
             Place::Open { connecting, booked } => {
                 let connecting = u32::from(connecting);
-                self.mine.open = self.mine.open.saturating_sub(1);
                 self.mine.connecting = self.mine.connecting.saturating_sub(connecting);
-                if let Some(open) = self.mine.classes.get_mut(usize::from(booked.class)) {
-                    *open = open.saturating_sub(1);
-                }
-                if let Some((place, weight)) = booked.slot {
-                    self.here.close(place, weight);
+                if booked.late.is_zero() {
+                    self.unbook(booked);
+                } else {
+                    self.mine.paper += 1;
+                    self.paper.push((self.latest.after(booked.late), booked));
                 }
             }
             Place::Ghost => {
-                self.waiting.remove(id);
+                self.waiting.end(id, self.latest);
                 self.mine.ghosts = self.mine.ghosts.saturating_sub(1);
             }
         }
+    }
+
+    /// A slot is free.
+    fn unbook(&mut self, booked: Booked) {
+        self.mine.open = self.mine.open.saturating_sub(1);
+        if let Some(open) = self.mine.classes.get_mut(usize::from(booked.class)) {
+            *open = open.saturating_sub(1);
+        }
+        if let Some((place, weight)) = booked.slot {
+            self.here.close(place, weight);
+        }
+    }
+
+    /// Frees the slots that were taken on paper until now; all of them when the clock stepped back.
+    fn clear_paper(&mut self, now: Timestamp) {
+        let stepped = now < self.latest;
+        let due = |(until, _): &mut (Timestamp, Booked)| stepped || *until <= now;
+        let ended: Vec<_> = self.paper.extract_if(.., due).collect();
+        for (_, booked) in ended {
+            self.mine.paper = self.mine.paper.saturating_sub(1);
+            self.unbook(booked);
+        }
+        self.latest = now;
     }
 
     /// Serves those that wait, refuses those that waited too long, and tells the other workers.
@@ -238,23 +284,26 @@ impl Gate {
         pool: &mut impl Shared<PoolRecord>,
         out: &mut Vec<Outcome>,
     ) {
+        self.clear_paper(now);
         self.watch_the_clock(now);
         while let Some(waiter) = self.waiting.pop_displaced() {
-            out.push(self.gave_up(&waiter, now, Reason::HoldFull));
+            out.extend(self.gave_up(&waiter, now, Reason::HoldFull));
         }
         let mut late = Vec::new();
         self.waiting.expire(now, |waiter| late.push(waiter));
-        out.extend(
-            late.iter()
-                .map(|waiter| self.gave_up(waiter, now, Reason::HoldTimeout)),
-        );
+        for waiter in late {
+            out.extend(self.gave_up(&waiter, now, Reason::HoldTimeout));
+        }
         self.serve(now, pool, out);
         self.beat(now, pool);
     }
 
     /// Whether somebody waits for the next tick, so that it should come soon.
     pub fn needs_fast_tick(&self) -> bool {
-        self.waiting.needs_tick() || self.mine.connecting > 0 || self.gives_back_urgently()
+        self.waiting.needs_tick()
+            || self.mine.connecting > 0
+            || !self.paper.is_empty()
+            || self.gives_back_urgently()
     }
 
     /// Whether the upstream has not answered someone yet, and the rule limits how many those are.
@@ -344,18 +393,25 @@ impl Gate {
         Ok(())
     }
 
-    /// Books one that is admitted.
-    fn book(&mut self, waiter: &Waiter) -> Place {
+    /// Books one that is admitted; where it stands.
+    fn book(&mut self, waiter: &Waiter, now: Timestamp) -> (Place, Booked) {
         let connecting = self.mine.book(waiter);
         let slot = waiter.counted.and_then(|counted| {
             let place = self.here.open(counted.caller, counted.weight)?;
             Some((place, counted.weight))
         });
-        let class = waiter.class.index;
-        Place::Open {
-            connecting,
-            booked: Booked { class, slot },
-        }
+        // Where nothing limits what is open, it does not matter until when it is.
+        let limited = waiter.ghost && waiter.terms.limits.inflight.is_some();
+        let booked = Booked {
+            class: waiter.class.index,
+            slot,
+            late: if limited {
+                now.since(waiter.since)
+            } else {
+                Duration::ZERO
+            },
+        };
+        (Place::Open { connecting, booked }, booked)
     }
 
     fn hold_or_refuse(&mut self, waiter: Waiter, reason: Reason) -> Decision {
@@ -390,11 +446,12 @@ impl Gate {
         Decision::Reject(reason)
     }
 
-    /// Refuses one that waited.
-    fn gave_up(&mut self, waiter: &Waiter, now: Timestamp, otherwise: Reason) -> Outcome {
-        Outcome {
+    /// Refuses one that waited; nobody is to be told if it has ended.
+    fn gave_up(&mut self, waiter: &Waiter, now: Timestamp, otherwise: Reason) -> Option<Outcome> {
+        let decision = self.refused(waiter, waiter.in_vain(otherwise));
+        waiter.took.is_none().then_some(Outcome {
             id: waiter.id,
-            decision: self.refused(waiter, waiter.in_vain(otherwise)),
+            decision,
             place: if waiter.terms.shadow {
                 Place::Ghost
             } else {
@@ -402,7 +459,7 @@ impl Gate {
             },
             waited: now.since(waiter.since),
             shadow: waiter.terms.shadow,
-        }
+        })
     }
 
     /// Admits those that wait while there are slots.
@@ -427,7 +484,11 @@ impl Gate {
             if !shadow {
                 self.tally.admitted += 1;
             }
-            let place = self.book(waiter);
+            let (place, booked) = self.book(waiter, now);
+            if let Some(took) = waiter.took {
+                self.paper.push((now.after(took), booked));
+                continue;
+            }
             out.push(Outcome {
                 id: waiter.id,
                 decision: Decision::Admit,
@@ -552,7 +613,7 @@ fn row(
 ) -> Row {
     Row {
         open: mine.open,
-        ghosts: mine.ghosts,
+        ghosts: mine.ghosts(),
         connecting: mine.connecting,
         classes: mine.classes,
         waiting: waiting.len() as u32,

@@ -72,7 +72,7 @@ impl<'a> Ledger<'a> {
         self.others.open
             + self.others.ghosts
             + u64::from(self.mine.open)
-            + u64::from(self.mine.ghosts)
+            + u64::from(self.mine.ghosts())
     }
 
     /// The first thing that one more lacks.
@@ -103,7 +103,7 @@ impl<'a> Ledger<'a> {
         let ghosts = if waiter.terms.shadow {
             0
         } else {
-            self.others.ghosts + u64::from(self.mine.ghosts)
+            self.others.ghosts + u64::from(self.mine.ghosts())
         };
         let counted = self.others.open + u64::from(self.mine.open);
         let open = counted + ghosts;
@@ -171,7 +171,7 @@ impl<'a> Ledger<'a> {
         let own = self.own.iter().enumerate();
         Row {
             open: self.mine.open,
-            ghosts: self.mine.ghosts,
+            ghosts: self.mine.ghosts(),
             connecting: self.mine.connecting,
             classes: self.mine.classes,
             // At most MAX_SEATS of them exist.

@@ -22,6 +22,8 @@ pub(crate) struct Waiter {
     pub counted: Option<Counted>,
     /// It went on already without a slot, and waits only on paper.
     pub ghost: bool,
+    /// It has ended since, and took so long; on paper it waits on, and then takes a slot for as long.
+    pub took: Option<Duration>,
     /// Why it has no slot, as of when it was asked for last.
     pub lacks: Option<Reason>,
 }
@@ -185,6 +187,14 @@ impl Waiting {
         !(self.queue.is_empty() && self.displaced.is_empty())
     }
 
+    /// One that waits on paper has ended in truth.
+    pub(crate) fn end(&mut self, id: StreamId, now: Timestamp) {
+        let waiters = self.queue.iter_mut().chain(&mut self.displaced);
+        for waiter in waiters.filter(|waiter| waiter.id == id) {
+            waiter.took = Some(now.since(waiter.since));
+        }
+    }
+
     /// Forgets one that left; whether it was there.
     pub(crate) fn remove(&mut self, id: StreamId) -> bool {
         [&mut self.queue, &mut self.displaced]
@@ -238,6 +248,7 @@ mod tests {
             class: Class::default(),
             counted: None,
             ghost: false,
+            took: None,
             lacks: Some(Reason::InflightLimit),
         }
     }

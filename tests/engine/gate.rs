@@ -310,6 +310,93 @@ fn who_leaves_while_it_waits_on_paper_is_not_served_on_paper() {
     assert_eq!(tally.shadow_rejected, [0; Reason::ALL.len()]);
 }
 
+/// How many of 400 requests a second are refused when ten of 50 ms each are let through at a time, in
+/// ten seconds.
+fn refused_of_an_overload(shadow: bool) -> u32 {
+    let rule = Rule {
+        limits: inflight(10),
+        hold: Some(hold(100, 100, Order::NewestFirst)),
+        shadow,
+    };
+    let world = World::new(1, rule);
+    let mut ends = Vec::new();
+    for ms in 0_u32..10_000 {
+        ends.retain(|(at, id)| {
+            if *at <= ms {
+                world.close(*id);
+            }
+            *at > ms
+        });
+        if ms % 4 == 0 {
+            for outcome in world.tick(0) {
+                if outcome.decision == Decision::Admit && !outcome.shadow {
+                    ends.push((ms + 50, outcome.id));
+                }
+            }
+        }
+        if ms % 5 < 2 {
+            let id = world.next();
+            if world.arrive(0) == Decision::Admit || shadow {
+                ends.push((ms + 50, id));
+            }
+        }
+        world.pass(1);
+    }
+    let tally = world.workers[0].borrow().tally;
+    let counted = if shadow {
+        tally.shadow_rejected
+    } else {
+        tally.rejected
+    };
+    counted.iter().sum()
+}
+
+#[test]
+fn shadow_refuses_as_many_on_paper_when_all_are_done_before_their_wait_would_end() {
+    let [enforce, shadow] = [false, true].map(|shadow| f64::from(refused_of_an_overload(shadow)));
+    assert!(enforce > 1500.0, "{enforce}");
+    assert!(
+        (shadow / enforce - 1.0).abs() < 0.05,
+        "{shadow} of {enforce}"
+    );
+}
+
+#[test]
+fn on_paper_a_slot_is_taken_for_as_long_as_it_would_have_been() {
+    let rule = Rule {
+        shadow: true,
+        ..holding(Order::NewestFirst)
+    };
+    let world = World::new(1, rule);
+    world.arrive(0);
+    world.arrive(0);
+    world.pass(20);
+    // The one that waits is done first, after 20 ms.
+    world.close_newest(0);
+    world.pass(10);
+    world.close_newest(0);
+    assert!(world.tick(0).is_empty(), "nobody is there to be told");
+    let open = || record(&world).totals().open;
+    assert_eq!(open(), 1);
+    world.pass(19);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    world.pass(1);
+    world.tick(0);
+    assert_eq!(world.open(), 1, "the next one has it");
+    world.pass(50);
+    world.tick(0);
+    // It had to wait for a millisecond, so it is there for one more.
+    world.close_newest(0);
+    world.tick(0);
+    assert_eq!(open(), 1);
+    world.pass(1);
+    world.tick(0);
+    world.pass(100);
+    world.tick(0);
+    assert_eq!(open(), 0);
+    assert_eq!(record(&world).totals().ghosts, 0);
+}
+
 #[test]
 fn what_shadow_let_pass_at_one_worker_counts_for_enforce_at_another() {
     let shadow = Rule {

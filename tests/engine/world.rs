@@ -173,6 +173,11 @@ impl World {
         add(&mut worker.tally, &tally);
     }
 
+    /// The stream that arrives next.
+    pub fn next(&self) -> StreamId {
+        StreamId(self.next_id.get())
+    }
+
     pub fn arrive(&self, index: usize) -> Decision {
         let mut worker = self.workers[index].borrow_mut();
         let decision = self.arrive_at(&mut worker);

@@ -1,6 +1,8 @@
 //! Shadow counts and changes nothing; off does not even count.
 
-use crate::harness::{Conduct, Envoy, HTTP, TCP, Upstream, fates, http, knocks};
+use std::{thread, time::Duration};
+
+use crate::harness::{Conduct, Envoy, HTTP, TCP, Upstream, Visit, Visits, fates, http, knocks};
 
 #[test]
 fn shadow_lets_every_connection_pass_and_counts_what_enforce_would_refuse() {
@@ -44,6 +46,37 @@ fn shadow_lets_every_request_pass_and_counts_what_enforce_would_refuse() {
     assert_eq!(metrics.sum("tidegate_shadow_rejected_total", &reason), 20.0);
     assert_eq!(metrics.rule("api", "tidegate_rejected_total"), 0.0);
     assert_eq!(metrics.rule("api", "tidegate_admitted_total"), 30.0);
+}
+
+#[test]
+fn shadow_counts_who_would_have_waited_in_vain_though_all_are_done_before_that() {
+    let upstream = Upstream::start(Conduct::Http);
+    upstream.release();
+    // Half as long as anybody would wait.
+    upstream.take(Duration::from_millis(50));
+    let bootstrap = HTTP
+        .before(upstream.address)
+        .mode("shadow")
+        .limits(r#"{"inflight": 10}"#)
+        .with(r#""surge": {"baseline_per_s": 5000}"#);
+    let envoy = Envoy::start(&bootstrap, 2);
+    // Twice what ten at a time make.
+    let visits = Visits {
+        to: envoy.listener(HTTP.listener),
+        header: "x-caller",
+        names: vec!["one".to_owned()],
+        per_s: 400.0,
+    };
+    let visits = visits.start();
+    thread::sleep(Duration::from_secs(5));
+    let visits = visits.end();
+    assert!(visits.iter().all(Visit::served));
+    let metrics = envoy.until_quiet("api", visits.len());
+    let reason = [("rule", "api"), ("reason", "hold_timeout")];
+    let refused = metrics.sum("tidegate_shadow_rejected_total", &reason);
+    let part = refused / visits.len() as f64;
+    assert!((0.25..=0.75).contains(&part), "{}", metrics.told());
+    assert_eq!(metrics.rule("api", "tidegate_held_total"), 0.0);
 }
 
 #[test]
