@@ -317,10 +317,10 @@ pub struct Reject {
     pub body: String,
     /// What happens to a TCP connection.
     pub tcp: TcpReject,
-    /// TCP: how long the refusal of a hot caller is kept, within [`bounds::SLOW`]; `None` when it
-    /// is refused at once.
+    /// How long the refusal of a hot caller is kept, within [`bounds::SLOW`]; `None` when it is
+    /// refused at once, as over HTTP/2 and HTTP/3.
     pub slow: Option<Duration>,
-    /// TCP: how many refusals are kept at most at once, within [`bounds::MAX_SLOW`].
+    /// How many refusals are kept at most at once, within [`bounds::MAX_SLOW`].
     pub max_slow: u32,
 }
 

@@ -402,9 +402,9 @@ pub(super) struct RawReject {
     pub(super) tcp: Field<Of<WrittenTcp>>,
     /// TCP: the cluster that leads to the echo listener, for `tcp: protocol`.
     pub(super) cluster: Field<Of<String>>,
-    /// TCP: how long the refusal of a hot caller is kept (±50 %), so that it can't hammer, from
-    /// 100ms to 60s; `off`: it is refused at once.
+    /// How long the refusal of a hot caller is kept (±50 %), so that it can't hammer, from
+    /// 100ms to 60s; `off`: it is refused at once. Over HTTP/2 and HTTP/3 it always is.
     pub(super) slow: Field<OrOff<Of<Duration>>>,
-    /// TCP: how many refusals are kept at most at once, in each worker.
+    /// How many refusals are kept at most at once, in each worker.
     pub(super) max_slow: Field<Of<f64>>,
 }

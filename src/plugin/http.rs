@@ -22,7 +22,7 @@ pub enum Action {
 pub fn on_request_headers(id: u32) -> Action {
     match vm::with(|vm| vm.on_arrival(id, Kind::Http)) {
         None | Some(Verdict::Pass) => Action::Continue,
-        Some(Verdict::Hold) => Action::Pause,
+        Some(Verdict::Hold | Verdict::Keep) => Action::Pause,
         Some(Verdict::Refuse(reason, guarded)) => {
             refuse(id, reason, &guarded);
             Action::Pause
@@ -31,8 +31,6 @@ pub fn on_request_headers(id: u32) -> Action {
             redirect(id, &guarded);
             Action::Continue
         }
-        // Of requests none is kept.
-        Some(Verdict::Keep) => Action::Continue,
     }
 }
 
@@ -46,6 +44,12 @@ pub fn redirect(id: u32, guarded: &Guarded) {
         // It goes on where it would have gone: better one too many than a request that is lost.
         vm::with(|vm| vm.fault(id, Fault::HostCallFailed));
     }
+}
+
+/// Whether the request of the effective context has a connection to itself. Over HTTP/2 and HTTP/3
+/// it shares one, and stands in the way of the others there while it is open.
+pub fn has_its_own_connection() -> bool {
+    host::property("request\0protocol").is_some_and(|protocol| protocol.starts_with(b"HTTP/1"))
 }
 
 /// Lets a held request go on. The effective context is the request's.

@@ -216,7 +216,7 @@ mod inspect {
                     .guarded
                     .as_ref()
                     .is_some_and(|guarded| guarded.place == Place::Waiting);
-                if held || stream.kept {
+                if held || stream.kept.is_some() {
                     return Pass::Wait;
                 }
                 if !stream.introduced {

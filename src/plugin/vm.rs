@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use super::{
     gates::{self, Gates, Guard},
     host::{self, Level},
+    http,
     matching::{Facts, Kind},
     metrics,
     peers::{Strangers, peer},
@@ -87,8 +88,8 @@ pub struct Stream {
     root: u32,
     /// None before it began.
     pub guarded: Option<Guarded>,
-    /// Its refusal is kept for a while.
-    pub kept: bool,
+    /// Its refusal is kept until then.
+    pub kept: Option<Timestamp>,
     /// It is being refused in its own protocol.
     #[cfg(feature = "inspect")]
     pub refusal: Option<super::tcp::Refusal>,
@@ -189,7 +190,7 @@ impl Vm {
             Stream {
                 root: parent,
                 guarded: None,
-                kept: false,
+                kept: None,
                 #[cfg(feature = "inspect")]
                 refusal: None,
                 #[cfg(feature = "inspect")]
@@ -209,6 +210,9 @@ impl Vm {
         #[cfg(feature = "inspect")]
         if stream.refusal.is_some() {
             self.refusals.forget(StreamId(id));
+        }
+        if let Some(until) = stream.kept {
+            self.slow.forget(StreamId(id), until);
         }
         let stranger = self.strangers.forget(id);
         if let Some(guarded) = &stream.guarded
@@ -328,25 +332,25 @@ impl Vm {
         verdict
     }
 
-    /// Keeps the refusal of a hot caller's connection for a while, if there is room; so that it
-    /// can't hammer.
+    /// Keeps the refusal of a hot caller for a while, if there is room; so that it can't hammer. The
+    /// effective context is the stream's.
     fn keeps(&mut self, guard: &Guard, id: StreamId, kind: Kind, reason: Reason) -> bool {
         let reject = &guard.rule.reject;
         let Some(span) = reject.slow else {
             return false;
         };
-        if kind != Kind::Tcp || reason != Reason::HotCaller {
+        if reason != Reason::HotCaller || kind == Kind::Http && !http::has_its_own_connection() {
             return false;
         }
         let random = self.random();
-        if !self.slow.keep(id, span, reject.max_slow, random, self.now) {
+        let kept = self.slow.keep(id, span, reject.max_slow, random, self.now);
+        if kept.is_none() {
             self.gates.fault(guard, Fault::RefusalsFull);
-            return false;
         }
         if let Some(stream) = self.streams.get_mut(&id.0) {
-            stream.kept = true;
+            stream.kept = kept;
         }
-        true
+        kept.is_some()
     }
 
     /// What is known of a stream.
@@ -425,9 +429,11 @@ impl Vm {
             let guarded = guarded.clone();
             acts.push(match outcome.decision {
                 Decision::Reject(reason) => {
+                    let _ = host::set_effective_context(host::context(outcome.id));
                     let kept = guarded
                         .guard()
                         .is_some_and(|guard| self.keeps(guard, outcome.id, guarded.kind, reason));
+                    let _ = host::set_effective_context(root);
                     if kept {
                         continue;
                     }
@@ -444,11 +450,10 @@ impl Vm {
             });
         }
         self.slow.due(self.now, |id| {
-            let kept = self.streams.get_mut(&id.0).filter(|stream| stream.kept);
-            if let Some(stream) = kept
+            if let Some(stream) = self.streams.get_mut(&id.0)
+                && stream.kept.take().is_some()
                 && let Some(guarded) = &stream.guarded
             {
-                stream.kept = false;
                 acts.push(Act::Refuse(id, Reason::HotCaller, guarded.clone()));
             }
         });

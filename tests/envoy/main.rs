@@ -22,6 +22,7 @@ mod postgres;
 mod readme;
 mod refusing;
 mod shedding;
+mod slow;
 mod surge;
 mod tcp;
 mod updates;

@@ -38,6 +38,7 @@ pub struct Visits {
 pub struct Visit {
     pub name: String,
     pub began: Instant,
+    pub took: Duration,
     pub response: Response,
 }
 
@@ -117,6 +118,7 @@ async fn visit(to: SocketAddr, header: &str, name: String) -> Visit {
     Visit {
         name,
         began,
+        took: began.elapsed(),
         response: response.expect("an answer in time").expect("an answer"),
     }
 }
@@ -129,13 +131,20 @@ pub struct Visiting {
 }
 
 impl Visiting {
-    /// Ends it, and waits for the answers that are due.
-    pub fn end(mut self) -> Vec<Visit> {
+    /// Nobody comes any more.
+    pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends it, and waits for the answers that are due. The first who came is the first.
+    pub fn end(mut self) -> Vec<Visit> {
+        self.stop();
         let thread = self.thread.take().expect("it runs");
         thread.join().expect("no panic");
         let mut seen = self.seen.lock().expect("not poisoned");
-        std::mem::take(&mut seen)
+        let mut seen = std::mem::take(&mut *seen);
+        seen.sort_by_key(|visit| visit.began);
+        seen
     }
 }
 
