@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tidegate::{
-    engine::{Phase, Report, Signal, Tally, Timestamp},
+    engine::{Phase, Signal, Tally, Timestamp},
     event::{Caller, Tenths},
 };
 
@@ -62,6 +62,17 @@ pub struct Watch {
     pub end: Option<Tenths>,
 }
 
+/// How a rule stands at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    pub phase: Phase,
+    /// A surge began just now.
+    pub began: bool,
+    /// Arrivals a second over the last 2 s.
+    pub rate_per_s: f64,
+    pub baseline_per_s: f64,
+}
+
 /// Unix seconds.
 pub fn seconds(at: Timestamp) -> f64 {
     at.as_millis() as f64 / 1000.0
@@ -99,18 +110,18 @@ impl Found {
     }
 
     /// Takes how things stand.
-    pub fn note(&mut self, report: &Report, now: Timestamp) {
+    pub fn note(&mut self, standing: &Standing, now: Timestamp) {
         let at = Tenths(seconds(now));
-        let over = report.phase != Phase::Surge;
-        if over || report.surges > 0 {
+        let over = standing.phase != Phase::Surge;
+        if over || standing.began {
             self.end_surge(at);
         }
-        if report.surges > 0 {
+        if standing.began {
             self.surges.push(Surge {
                 start: at,
                 end: over.then_some(at),
                 peak_per_s: Tenths(0.0),
-                baseline_per_s: Tenths(report.baseline_per_s),
+                baseline_per_s: Tenths(standing.baseline_per_s),
                 ratio: Tenths(0.0),
                 spread: None,
                 callers: Vec::new(),
@@ -119,12 +130,12 @@ impl Found {
             });
         }
         if let Some(surge) = self.surges.last_mut()
-            && (!over || report.surges > 0)
+            && (!over || standing.began)
         {
-            surge.see(report.rate_per_s);
+            surge.see(standing.rate_per_s);
         }
         let watched = self.watches.last_mut().filter(|watch| watch.end.is_none());
-        match (watched, report.phase == Phase::Watch) {
+        match (watched, standing.phase == Phase::Watch) {
             (Some(watch), false) => watch.end = Some(at),
             (None, true) => self.watches.push(Watch {
                 start: at,

@@ -1,12 +1,15 @@
 //! `tidegatectl replay`: what the rules would have done with a trace.
 
 mod access;
+mod clock;
 mod draw;
 mod facts;
 mod found;
+mod guarded;
 mod html;
 mod lane;
 mod lines;
+mod plain;
 mod player;
 mod series;
 mod text;

@@ -17,7 +17,8 @@ use super::{
     draw::{Counted, Draw},
     facts::{Facts, address},
     found::{Findings, Found},
-    lane::{Lane, Stream},
+    guarded::Stream,
+    lane::Lane,
     trace::{Format, Row},
 };
 
@@ -116,10 +117,9 @@ impl<'p> Player<'p> {
     /// Of a trace.
     pub fn new(policy: &'p Policy, format: Format) -> Self {
         let rules = policy.rules();
-        let counts = format.is_counts();
         Self {
             rules,
-            lanes: rules.iter().map(|rule| Lane::new(rule, counts)).collect(),
+            lanes: rules.iter().map(|rule| Lane::new(rule, format)).collect(),
             format,
             random: Random::new(SEED),
             group: None,

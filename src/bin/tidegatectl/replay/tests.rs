@@ -7,7 +7,7 @@ use tidegate::{
     store::{MemoryStore, SharedRecord},
 };
 
-use super::*;
+use super::{guarded::Guarded, plain::Plain, *};
 
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -97,6 +97,50 @@ fn a_replay_sees_the_surges_that_a_worker_sees_through_its_store() {
             .collect();
         assert_eq!(surges, expected, "{shape:?}");
     }
+}
+
+#[test]
+fn a_rule_that_decides_nothing_is_replayed_as_one_that_does() {
+    let policy = policy("");
+    let rule = &policy.rules()[0];
+    let flapping = Shape::Flapping {
+        at: 900.0,
+        factor: 6.0,
+        period: 60.0,
+    };
+    // Quiet enough for laps without arrivals, then a hole, and after a day a climb that is warned of.
+    let mut laps: Vec<u32> = Scenario::new(3.0, 1).shape(flapping).take(20_000).collect();
+    laps.extend([0; 10_000]);
+    laps.extend(Scenario::new(40.0, 2).day(2.0).take(900_000));
+    laps.extend(Scenario::new(120.0, 3).take(100_000));
+    let mut plain = Plain::new("default", rule.surge);
+    let mut guarded = Guarded::new(rule, true);
+    let mut end = Timestamp::ZERO;
+    for (lap, &many) in (0..).zip(&laps) {
+        end = Timestamp::from_millis(START_MS + lap * 100);
+        if many > 0 {
+            plain.arrive(end, many);
+            guarded.arrive(end, many, || None);
+        }
+    }
+    let (plain, guarded) = (plain.finish(end), guarded.finish(end));
+    assert!(plain.surges.len() > 2 && !plain.drift_warnings.is_empty());
+    assert_eq!(plain.series.columns(500), guarded.series.columns(500));
+    let json = |found| serde_json::to_value(found).unwrap();
+    assert_eq!(json(plain), json(guarded));
+}
+
+#[test]
+fn a_billion_arrivals_a_row_take_no_longer_than_one() {
+    let mut trace = "t,count\n".to_owned();
+    for minute in 0..50 {
+        trace += &format!("{},1000000000\n", START_MS / 1000 + minute * 60);
+    }
+    let began = std::time::Instant::now();
+    let findings = replayed(&policy(""), trace.as_bytes()).unwrap();
+    assert_eq!(findings.rules[0].arrivals, 50_000_000_000);
+    // One by one they take minutes.
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
 }
 
 #[test]

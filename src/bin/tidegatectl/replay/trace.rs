@@ -118,6 +118,11 @@ impl Format {
         )
     }
 
+    /// Whether rows can say whose their arrivals are.
+    pub fn names_callers(self) -> bool {
+        !matches!(self, Self::Csv(Columns { key: None, .. }))
+    }
+
     /// Whether a row is written when its stream ends.
     pub fn is_by_end(self) -> bool {
         !matches!(self, Self::Csv(_))
