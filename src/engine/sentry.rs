@@ -164,6 +164,29 @@ impl Sentry {
         (decision, place, news)
     }
 
+    /// Counts arrivals of one caller that go on whatever is asked: there is room for them, and nobody
+    /// is shed. Unlike [those that are decided](Self::on_arrival) they are in no tally. For a replay,
+    /// where most are like that.
+    pub fn pass(
+        &mut self,
+        caller: Option<&[u8]>,
+        many: u32,
+        now: Timestamp,
+        records: &mut impl Records,
+    ) -> Option<Result<Report, Fault>> {
+        if let Some(key) = caller {
+            self.callers.arrive_for(key, many);
+        }
+        let news = self
+            .lookout
+            .on_arrivals(many)
+            .then(|| self.lookout.hurry(now, records));
+        if let Some(Ok(report)) = &news {
+            self.take(report);
+        }
+        news
+    }
+
     /// Why an arrival is shed for a surge, if it is.
     fn sheds(
         &mut self,

@@ -218,7 +218,12 @@ impl Lookout {
     /// Counts an arrival. Whether that is a surge by itself, so that the others should
     /// [hear of it](Self::hurry) now.
     pub fn on_arrival(&mut self) -> bool {
-        self.sighting.arrivals = self.sighting.arrivals.saturating_add(1);
+        self.on_arrivals(1)
+    }
+
+    /// The same for many.
+    pub fn on_arrivals(&mut self, many: u32) -> bool {
+        self.sighting.arrivals = self.sighting.arrivals.saturating_add(many);
         self.sighting.arrivals >= self.trip_count
     }
 

@@ -2,8 +2,10 @@
 
 use tidegate::scenario::Random;
 
+use super::whom::Known;
+
 /// A caller, and how often it came.
-pub type Counted = (Box<[u8]>, u64);
+pub type Counted = (Known, u64);
 
 /// Draws callers without putting them back, each as often as it came.
 ///
@@ -34,7 +36,7 @@ impl<'a> Draw<'a> {
     }
 
     /// The next one's caller; none when it is nobody's.
-    pub fn next(&mut self, random: &mut Random) -> Option<&'a [u8]> {
+    pub fn next(&mut self, random: &mut Random) -> Option<&'a Known> {
         if self.left == 0 {
             return None;
         }
@@ -51,13 +53,13 @@ impl<'a> Draw<'a> {
             }
             step /= 2;
         }
-        let (key, _) = self.callers.get(place)?;
+        let (known, _) = self.callers.get(place)?;
         let mut at = place + 1;
         while let Some(sum) = self.sums.get_mut(at) {
             *sum -= 1;
             at += at & at.wrapping_neg();
         }
-        Some(key)
+        Some(known)
     }
 }
 
@@ -77,7 +79,13 @@ mod tests {
     #[test]
     fn every_caller_is_drawn_as_often_as_it_came() {
         let callers: Vec<Counted> = (0..13_u8)
-            .map(|caller| (Box::from([caller]), u64::from(caller) * 3))
+            .map(|caller| {
+                let known = Known {
+                    caller: Some(Box::from([caller])),
+                    ..Known::default()
+                };
+                (known, u64::from(caller) * 3)
+            })
             .collect();
         let mut random = Random::new(1);
         let mut draw = Draw::new(10, &callers);
@@ -85,7 +93,7 @@ mod tests {
         let mut nobodys = 0;
         for _ in 0..78 * 3 + 10 {
             match draw.next(&mut random) {
-                Some(key) => *drawn.entry(key[0]).or_insert(0) += 1,
+                Some(known) => *drawn.entry(known.clone().caller.unwrap()[0]).or_insert(0) += 1,
                 None => nobodys += 1,
             }
         }

@@ -1,8 +1,8 @@
 //! What a replay found about a rule.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tidegate::{
-    engine::{Phase, Signal, Tally, Timestamp},
+    engine::{Phase, Reason, Signal, Tally, Timestamp},
     event::{Caller, Tenths},
 };
 
@@ -23,12 +23,42 @@ pub struct Found {
     pub held: u64,
     pub redirected: u64,
     pub rejected: u64,
+    pub rejected_by_reason: ByReason,
     pub surges: Vec<Surge>,
     pub watches: Vec<Watch>,
     /// When the operator would have been warned of a slow climb.
     pub drift_warnings: Vec<Tenths>,
     #[serde(skip)]
     pub series: Series,
+}
+
+/// Refusals by [`Reason`]; as JSON an object of those that occurred.
+#[derive(Debug, Default)]
+pub struct ByReason([u64; Reason::ALL.len()]);
+
+impl ByReason {
+    /// Those that occurred, the most frequent first.
+    pub fn most(&self) -> Vec<(Reason, u64)> {
+        let mut all: Vec<_> = self.occurred().collect();
+        all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        all
+    }
+
+    fn occurred(&self) -> impl Iterator<Item = (Reason, u64)> {
+        Reason::ALL
+            .into_iter()
+            .zip(self.0)
+            .filter(|(_, count)| *count > 0)
+    }
+}
+
+impl Serialize for ByReason {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(
+            self.occurred()
+                .map(|(reason, count)| (reason.label(), count)),
+        )
+    }
 }
 
 /// A surge. Times are Unix seconds.
@@ -88,6 +118,7 @@ impl Found {
             held: 0,
             redirected: 0,
             rejected: 0,
+            rejected_by_reason: ByReason::default(),
             surges: Vec::new(),
             watches: Vec::new(),
             drift_warnings: Vec::new(),
@@ -100,7 +131,11 @@ impl Found {
         self.arrivals += u64::from(tally.arrivals);
         self.admitted += u64::from(tally.admitted);
         self.held += u64::from(tally.held);
-        self.rejected += tally.rejected.iter().copied().map(u64::from).sum::<u64>();
+        self.redirected += u64::from(tally.redirected);
+        for (sum, more) in self.rejected_by_reason.0.iter_mut().zip(tally.rejected) {
+            *sum += u64::from(more);
+            self.rejected += u64::from(more);
+        }
     }
 
     /// Counts some that are admitted without being asked for.

@@ -10,32 +10,24 @@ use std::{
 use tidegate::{
     config::Rule,
     engine::{
-        Answers, Arrival, Change, Class, Decision, Fault, Gate, Limits, Lookout, Notice, Phase,
-        Place, PoolRecord, Record as _, Report, Shared, Standing, StreamId, Terms, TideRecord,
-        Timestamp, WorkerId,
+        Answers, Decision, Fault, Limits, Notice, Place, Report, Sentry, StreamId, Terms,
+        Timestamp, Who, WorkerId,
     },
 };
 
 use super::{
     clock::{FAST, IDLE, LAP, LAP_NS, LONG, lap_after, within},
     found::{self, Found},
-    whom::Whom,
+    own::Own,
+    whom::{Known, culprits},
 };
 
 /// Of requests that end, one in so many is looked at while all is well; after a bad one so many.
 const ONE_IN: u32 = 8;
 const CURIOUS: u32 = 64;
 
-/// A record of a single worker, which needs no store.
-struct Own<R>(R);
-
-impl<R> Shared<R> for Own<R> {
-    fn update<A>(&mut self, mut change: impl FnMut(&mut R) -> Change<A>) -> Result<A, Fault> {
-        match change(&mut self.0) {
-            Change::Keep(answer) | Change::Write(answer) => Ok(answer),
-        }
-    }
-}
+/// Nobody attacks the hashes of a replay, and the same trace gives the same output.
+const SEED: [u64; 2] = [0x7469_6465_6761_7465, 0x7265_706c_6179];
 
 /// A connection or request that begins.
 #[derive(Clone, Debug)]
@@ -55,13 +47,12 @@ struct Open {
 
 /// One rule.
 pub struct Guarded {
-    limits: Limits,
     rule: Rule,
-    gate: Gate,
-    pool: Own<PoolRecord>,
-    lookout: Lookout,
-    tide: Own<TideRecord>,
-    whom: Whom,
+    terms: Terms,
+    sentry: Sentry,
+    own: Own,
+    /// Somebody is shed for a surge.
+    sheds: bool,
     /// Arrivals since the last lap that the gate was not asked about.
     counted: u32,
     /// Whether the gate has anything to decide.
@@ -86,14 +77,21 @@ impl Guarded {
             // No trace says when the upstream answered.
             connecting: None,
         };
-        Self {
+        let mut terms = Terms {
             limits,
+            hold: rule.hold,
+            // What enforce would do is done, or nobody would learn of it.
+            ..Terms::default()
+        };
+        for (slots, class) in terms.reserved.iter_mut().zip(&rule.classes) {
+            *slots = class.reserved;
+        }
+        Self {
             rule: rule.clone(),
-            gate: Gate::new(WorkerId(NonZeroU32::MIN), Timestamp::ZERO),
-            pool: Own(PoolRecord::default()),
-            lookout: Lookout::default(),
-            tide: Own(TideRecord::fresh(rule.surge)),
-            whom: Whom::default(),
+            terms,
+            sentry: sentry(rule, &limits, Timestamp::ZERO),
+            own: Own::new(rule.surge),
+            sheds: false,
             counted: 0,
             gated: !(counts && limits.is_none()),
             started: false,
@@ -112,7 +110,7 @@ impl Guarded {
     fn advance(&mut self, to: Timestamp) {
         if !self.started {
             self.started = true;
-            self.gate = Gate::new(WorkerId(NonZeroU32::MIN), to);
+            self.sentry = sentry(&self.rule, &self.terms.limits, to);
             self.now = to;
             self.next_tick = lap_after(to);
         }
@@ -146,7 +144,7 @@ impl Guarded {
                 Some(Reverse((at, id))) if at <= self.next_tick && at <= to => {
                     self.closes.pop();
                     self.close(id, at);
-                    if self.gate.needs_fast_tick() {
+                    if self.sentry.gate().needs_fast_tick() {
                         self.next_tick = self.next_tick.min(at.after(FAST));
                     }
                 }
@@ -156,83 +154,79 @@ impl Guarded {
         }
     }
 
-    /// Lets `many` arrive in the lap that begins at `start`, evenly; with their callers.
-    pub fn arrive<'k>(
-        &mut self,
-        start: Timestamp,
-        many: u32,
-        mut key: impl FnMut() -> Option<&'k [u8]>,
-    ) {
+    /// Lets `many` arrive in the lap that begins at `start`, evenly; `next` says who.
+    pub fn arrive<'k>(&mut self, start: Timestamp, many: u32, mut next: impl FnMut() -> &'k Known) {
         self.advance(start);
-        let at = |index| within(start, index, many);
         if !self.fits(start, many) {
+            let stream = Stream {
+                lasts: Duration::ZERO,
+                http: false,
+                answers: Answers::default(),
+            };
             for index in 0..many {
-                let key = key();
-                let stream = Stream {
-                    lasts: Duration::ZERO,
-                    http: false,
-                    answers: Answers::default(),
-                };
-                self.begin(at(index), stream, key);
+                self.begin(within(start, index, many), &stream, next());
             }
             return;
         }
         self.counted = self.counted.saturating_add(many);
         self.found.pass(many);
         for index in 0..many {
-            if let Some(key) = key() {
-                self.whom.on_arrival(key, false, self.lookout.phase());
-            }
-            if self.lookout.on_arrival() {
-                self.hurry(at(index));
-            }
+            let (caller, at) = (next().caller.as_deref(), within(start, index, many));
+            let news = self.sentry.pass(caller, 1, at, &mut self.own);
+            self.heard(news, at);
         }
     }
 
     /// Whether all of so many arrivals of a lap are admitted without asking the gate.
     fn fits(&mut self, start: Timestamp, many: u32) -> bool {
-        let Some(limit) = self.limits.arrivals_per_s else {
-            return self.limits.is_none();
+        if self.sheds {
+            return false;
+        }
+        let Some(limit) = self.terms.limits.arrivals_per_s else {
+            return self.terms.limits.is_none();
         };
-        let room = !self.gate.needs_fast_tick()
-            && self.pool.0.arrivals.at_most(start) + u64::from(many) <= u64::from(limit.get());
+        let arrivals = &mut self.own.pool.arrivals;
+        let room = !self.sentry.gate().needs_fast_tick()
+            && arrivals.at_most(start) + u64::from(many) <= u64::from(limit.get());
         if room {
             let half = many / 2;
-            self.pool.0.arrivals.add(start, many - half);
-            self.pool.0.arrivals.add(start.after(LAP / 2), half);
+            arrivals.add(start, many - half);
+            arrivals.add(start.after(LAP / 2), half);
         }
         room
     }
 
     /// A connection or request begins.
-    pub fn begin(&mut self, at: Timestamp, stream: Stream, key: Option<&[u8]>) {
+    pub fn begin(&mut self, at: Timestamp, stream: &Stream, known: &Known) {
         self.advance(at);
         let id = self.next_id();
-        let arrival = Arrival {
-            id: StreamId(id),
-            terms: Terms {
-                limits: self.limits,
-                hold: self.rule.hold,
-                // What enforce would do is done, or nobody would learn of it.
-                ..Terms::default()
-            },
-            class: Class::default(),
-            counted: None,
+        let wanted = self.sentry.wants(!stream.http);
+        let caller = known.caller.as_deref().filter(|_| wanted.caller > 0);
+        let who = Who {
+            caller: caller.map(|caller| (caller, wanted.caller)),
+            user: known.user.as_deref().filter(|_| wanted.user),
+            class: known.class,
         };
-        let (decision, place) = self.gate.on_arrival(&arrival, at, &mut self.pool);
-        if let Some(key) = key {
-            self.whom.on_arrival(key, stream.http, self.lookout.phase());
-        }
-        if self.lookout.on_arrival() {
-            self.hurry(at);
-        }
+        let redirect = self.rule.redirect.as_ref();
+        let terms = Terms {
+            redirects: redirect.is_some_and(|redirect| match stream.http {
+                true => redirect.header.is_some(),
+                false => redirect.cluster.is_some(),
+            }),
+            ..self.terms
+        };
+        let (decision, place, news) =
+            self.sentry
+                .on_arrival(StreamId(id), &terms, who, at, &mut self.own);
+        self.heard(news, at);
         if decision == Decision::Admit {
             self.closes.push(Reverse((at.after(stream.lasts), id)));
         }
         if place != Place::Nowhere {
+            let stream = stream.clone();
             self.open.insert(id, Open { stream, place });
         }
-        if self.gate.needs_fast_tick() {
+        if self.sentry.gate().needs_fast_tick() {
             self.next_tick = self.next_tick.min(at.after(FAST));
         }
     }
@@ -250,9 +244,9 @@ impl Guarded {
         let Some(open) = self.open.remove(&id) else {
             return;
         };
-        self.gate.on_close(StreamId(id), open.place);
+        self.sentry.on_close(StreamId(id), open.place);
         if open.stream.http {
-            self.gate.give_back(at, &mut self.pool);
+            self.sentry.give_back(at, &mut self.own);
         }
         self.ended = self.ended.wrapping_add(1);
         let answers = open.stream.answers;
@@ -261,7 +255,7 @@ impl Guarded {
                 0 => self.curious.saturating_sub(1),
                 _ => CURIOUS,
             };
-            self.lookout.on_answers(answers);
+            self.sentry.on_answers(answers);
         }
     }
 
@@ -275,7 +269,7 @@ impl Guarded {
             self.lap(now);
         }
         let steady = lap_after(now);
-        self.next_tick = if self.gate.needs_fast_tick() {
+        self.next_tick = if self.sentry.gate().needs_fast_tick() {
             steady.min(now.after(FAST))
         } else if lap && self.is_idle() {
             now.after(IDLE)
@@ -286,15 +280,12 @@ impl Guarded {
 
     /// Whether nothing is going on. That the others know nothing either is a matter of 5 s.
     fn is_idle(&self) -> bool {
-        self.open.is_empty()
-            && self.gate.is_idle()
-            && self.gate.seen().is_idle()
-            && matches!(self.lookout.phase(), Phase::Calm | Phase::WarmUp)
+        self.open.is_empty() && self.sentry.is_idle()
     }
 
     fn serve(&mut self, now: Timestamp) {
         let mut outcomes = Vec::new();
-        self.gate.on_tick(now, &mut self.pool, &mut outcomes);
+        self.sentry.serve(now, &mut self.own, &mut outcomes);
         for outcome in outcomes {
             let id = outcome.id.0;
             match outcome.decision {
@@ -314,36 +305,25 @@ impl Guarded {
 
     /// Tells what was seen in a lap, and learns how things stand.
     fn lap(&mut self, now: Timestamp) {
-        let mut arrivals = std::mem::take(&mut self.counted);
-        if self.gated {
-            let decided = self.gate.take_tally();
-            self.lookout.on_tally(&decided);
-            self.found.count(&decided);
-            arrivals = arrivals.saturating_add(decided.arrivals);
-        }
-        let seen = self.gate.seen();
-        let standing = Standing {
-            open: seen.open + seen.ghosts,
-            waiting: seen.waiting + seen.short,
-            limit: self.limits.inflight.map_or(0, NonZeroU32::get),
-            adaptive: false,
-        };
-        let report = self.lookout.on_tick(now, standing, &mut self.tide);
-        self.whom.on_tick(now, self.lookout.phase());
-        let baseline = self.tide.0.alarm().detector.baseline_per_s();
+        let passed = std::mem::take(&mut self.counted);
+        let (tally, report) = self.sentry.tell(now, &mut self.own);
+        self.found.count(&tally);
+        let arrivals = passed.saturating_add(tally.arrivals);
+        let baseline = self.own.tide.alarm().detector.baseline_per_s();
         self.found.series.add(now, arrivals, baseline);
         if let Ok(Some(report)) = report {
             self.note(&report, now);
         }
     }
 
-    fn hurry(&mut self, now: Timestamp) {
-        if let Ok(report) = self.lookout.hurry(now, &mut self.tide) {
+    fn heard(&mut self, news: Option<Result<Report, Fault>>, now: Timestamp) {
+        if let Some(Ok(report)) = news {
             self.note(&report, now);
         }
     }
 
     fn note(&mut self, report: &Report, now: Timestamp) {
+        self.sheds = report.share < 1.0 || !report.cuts.is_empty();
         let standing = found::Standing {
             phase: report.phase,
             began: report.surges > 0,
@@ -353,7 +333,8 @@ impl Guarded {
         self.found.note(&standing, now);
         match report.notice {
             Some(Notice::SurgeStarted { signal, .. }) => {
-                self.found.tell(signal, self.whom.culprits());
+                let everyone = self.sentry.everyone(now, &mut self.own);
+                self.found.tell(signal, culprits(&everyone));
             }
             Some(Notice::Drift) => {
                 let at = found::seconds(now);
@@ -374,16 +355,25 @@ impl Guarded {
         let mut now = self.now.max(last);
         let patience = self.rule.hold.map_or(Duration::ZERO, |hold| hold.max_wait);
         let until = now.after(patience + FAST);
-        while self.gate.needs_fast_tick() && now <= until {
+        while self.sentry.gate().needs_fast_tick() && now <= until {
             now = now.after(FAST);
             self.serve(now);
         }
-        let tally = self.gate.take_tally();
+        let (tally, _) = self.sentry.tell(now, &mut self.own);
         self.found.count(&tally);
         if self.found.is_untold() {
             let signal = tidegate::engine::Signal::Arrivals;
-            self.found.tell(signal, self.whom.culprits());
+            let everyone = self.sentry.everyone(now, &mut self.own);
+            self.found.tell(signal, culprits(&everyone));
         }
         self.found
     }
+}
+
+/// The only worker of a rule.
+fn sentry(rule: &Rule, limits: &Limits, now: Timestamp) -> Sentry {
+    let mut sentry = Sentry::new(WorkerId(NonZeroU32::MIN), SEED, now);
+    let limit = limits.inflight.map_or(0, NonZeroU32::get);
+    sentry.configure(limit, rule.adaptive);
+    sentry
 }

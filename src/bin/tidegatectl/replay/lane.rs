@@ -10,6 +10,7 @@ use super::{
     guarded::{Guarded, Stream},
     plain::Plain,
     trace::Format,
+    whom::Known,
 };
 
 /// One rule, replayed in the way that its trace needs.
@@ -41,25 +42,20 @@ impl Lane {
         }
     }
 
-    /// Lets `many` arrive in the lap that begins at `start`, evenly; with their callers.
-    pub fn arrive<'k>(
-        &mut self,
-        start: Timestamp,
-        many: u32,
-        key: impl FnMut() -> Option<&'k [u8]>,
-    ) {
+    /// Lets `many` arrive in the lap that begins at `start`, evenly; `next` says who.
+    pub fn arrive<'k>(&mut self, start: Timestamp, many: u32, next: impl FnMut() -> &'k Known) {
         match self {
             Self::Plain(lane) => lane.arrive(start, many),
-            Self::Guarded(lane) => lane.arrive(start, many, key),
+            Self::Guarded(lane) => lane.arrive(start, many, next),
         }
     }
 
     /// A connection or request begins.
-    pub fn begin(&mut self, at: Timestamp, stream: Stream, key: Option<&[u8]>) {
+    pub fn begin(&mut self, at: Timestamp, stream: &Stream, known: &Known) {
         match self {
             // Its trace has counts only.
             Self::Plain(_) => {}
-            Self::Guarded(lane) => lane.begin(at, stream, key),
+            Self::Guarded(lane) => lane.begin(at, stream, known),
         }
     }
 

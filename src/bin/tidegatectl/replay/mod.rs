@@ -9,6 +9,7 @@ mod guarded;
 mod html;
 mod lane;
 mod lines;
+mod own;
 mod plain;
 mod player;
 mod series;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tidegate::{
-    config::{Key, Policy, Rule},
+    config::{Policy, Rule},
     engine::{Mode, Timestamp},
     scenario::{Random, spread},
 };
@@ -20,6 +20,7 @@ use super::{
     guarded::Stream,
     lane::Lane,
     trace::{Format, Row},
+    whom::Known,
 };
 
 /// The arrivals of coarse rows are spread with this seed.
@@ -41,7 +42,7 @@ struct Queued {
     at: Timestamp,
     number: u64,
     lane: usize,
-    key: Option<Box<[u8]>>,
+    known: Known,
     stream: Stream,
 }
 
@@ -185,13 +186,13 @@ impl<'p> Player<'p> {
                 };
                 self.newest = self.newest.max(seen);
                 if let Some(lane) = self.rule(&facts, 1) {
-                    let key = caller(self.rules.get(lane), key.as_deref(), &facts);
+                    let known = known(self.rules.get(lane), key.as_deref(), &facts);
                     self.number += 1;
                     self.queue.push(Reverse(Queued {
                         at,
                         number: self.number,
                         lane,
-                        key,
+                        known,
                         stream,
                     }));
                 }
@@ -217,7 +218,7 @@ impl<'p> Player<'p> {
                 continue;
             }
             if let Some(lane) = self.lanes.get_mut(next.lane) {
-                lane.begin(next.at, next.stream, next.key.as_deref());
+                lane.begin(next.at, &next.stream, &next.known);
             }
         }
     }
@@ -250,12 +251,12 @@ impl<'p> Player<'p> {
             keys: 0,
         });
         if let Some((nobodys, callers)) = rule.and_then(|rule| group.rules.get_mut(rule)) {
-            match caller(rule.and_then(|rule| self.rules.get(rule)), key, &facts) {
-                Some(key) if group.keys < MOST_KEYS => {
-                    group.keys += 1;
-                    callers.push((key, count));
-                }
-                _ => *nobodys += count,
+            if key.is_some() && group.keys < MOST_KEYS {
+                let rule = rule.and_then(|rule| self.rules.get(rule));
+                group.keys += 1;
+                callers.push((known(rule, key, &facts), count));
+            } else {
+                *nobodys += count;
             }
         }
         Ok(())
@@ -299,11 +300,12 @@ impl<'p> Player<'p> {
                 continue;
             }
             spread(&mut self.random, all, &mut laps);
+            let nobody = known(self.rules.get(rule), None, &Facts::default());
             let mut draw = Draw::new(*nobodys, callers);
             for (at, &many) in (from..to).zip(&laps) {
                 if many > 0 {
                     let random = &mut self.random;
-                    lane.arrive(lap(at), many, || draw.next(random));
+                    lane.arrive(lap(at), many, || draw.next(random).unwrap_or(&nobody));
                 }
             }
         }
@@ -324,18 +326,7 @@ impl<'p> Player<'p> {
     }
 }
 
-/// Who a caller is by a rule: the trace's own key where it has one, else what the rule asks for.
-fn caller(rule: Option<&Rule>, key: Option<&str>, facts: &Facts<'_>) -> Option<Box<[u8]>> {
-    let asked = &rule?.key;
-    if *asked == Key::None {
-        return None;
-    }
-    if let Some(key) = key {
-        return Some(key.as_bytes().into());
-    }
-    match asked {
-        Key::SourceIp => Some(facts.source?.to_string().into_bytes().into()),
-        Key::Authority => Some(facts.authority.as_deref()?.as_bytes().into()),
-        _ => None,
-    }
+/// What is known of an arrival by its rule.
+fn known(rule: Option<&Rule>, key: Option<&str>, facts: &Facts<'_>) -> Known {
+    rule.map_or_else(Known::default, |rule| Known::of(rule, key, facts))
 }

@@ -7,7 +7,7 @@ use tidegate::{
     store::{MemoryStore, SharedRecord},
 };
 
-use super::{guarded::Guarded, plain::Plain, *};
+use super::{guarded::Guarded, plain::Plain, whom::Known, *};
 
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -115,12 +115,13 @@ fn a_rule_that_decides_nothing_is_replayed_as_one_that_does() {
     laps.extend(Scenario::new(120.0, 3).take(100_000));
     let mut plain = Plain::new("default", rule.surge);
     let mut guarded = Guarded::new(rule, true);
+    let nobody = Known::default();
     let mut end = Timestamp::ZERO;
     for (lap, &many) in (0..).zip(&laps) {
         end = Timestamp::from_millis(START_MS + lap * 100);
         if many > 0 {
             plain.arrive(end, many);
-            guarded.arrive(end, many, || None);
+            guarded.arrive(end, many, || &nobody);
         }
     }
     let (plain, guarded) = (plain.finish(end), guarded.finish(end));

@@ -96,6 +96,13 @@ pub fn numbers(rule: &Found) -> String {
             let _ = write!(text, ", {} {what}", count(number));
         }
     }
+    let reasons = rule.rejected_by_reason.most().into_iter();
+    let reasons: Vec<String> = reasons
+        .map(|(reason, number)| format!("{} {}", count(number), reason.label()))
+        .collect();
+    if !reasons.is_empty() {
+        let _ = write!(text, " ({})", reasons.join(", "));
+    }
     let _ = write!(text, "; {}", words::count(rule.surges.len(), "surge"));
     if !rule.watches.is_empty() {
         let _ = write!(
