@@ -13,6 +13,8 @@ pub type Counted = (Known, u64);
 pub struct Draw<'a> {
     callers: &'a [Counted],
     sums: Vec<u64>,
+    /// What is left of each caller, and of nobody's at the end.
+    counts: Vec<u64>,
     left: u64,
 }
 
@@ -23,25 +25,26 @@ impl<'a> Draw<'a> {
         for (index, (_, count)) in callers.iter().enumerate() {
             add(&mut sums, index + 1, *count);
         }
-        let named: u64 = callers.iter().map(|(_, count)| count).sum();
+        let counts = callers.iter().map(|(_, count)| *count);
+        let counts: Vec<u64> = counts.chain([nobodys]).collect();
         Self {
             callers,
             sums,
             left: if callers.is_empty() {
                 0
             } else {
-                named + nobodys
+                counts.iter().sum()
             },
+            counts,
         }
     }
 
-    /// The next one's caller; none when it is nobody's.
-    pub fn next(&mut self, random: &mut Random) -> Option<&'a Known> {
+    /// Whose the next ones are, none when they are nobody's; and how many, `most` at most.
+    pub fn next(&mut self, random: &mut Random, most: u32) -> (Option<&'a Known>, u32) {
         if self.left == 0 {
-            return None;
+            return (None, most);
         }
         let mut wanted = random.below(self.left);
-        self.left -= 1;
         let mut place = 0;
         let mut step = self.callers.len().checked_ilog2().map_or(0, |log| 1 << log);
         while step > 0 {
@@ -53,13 +56,22 @@ impl<'a> Draw<'a> {
             }
             step /= 2;
         }
-        let (known, _) = self.callers.get(place)?;
+        let Some(count) = self.counts.get_mut(place) else {
+            return (None, most);
+        };
+        let taken = (*count).min(u64::from(most));
+        *count -= taken;
+        self.left -= taken;
         let mut at = place + 1;
-        while let Some(sum) = self.sums.get_mut(at) {
-            *sum -= 1;
+        while let Some(sum) = self.sums.get_mut(at)
+            && place < self.callers.len()
+        {
+            *sum -= taken;
             at += at & at.wrapping_neg();
         }
-        Some(known)
+        let known = self.callers.get(place).map(|(known, _)| known);
+        // At most `most`.
+        (known, taken as u32)
     }
 }
 
@@ -91,13 +103,17 @@ mod tests {
         let mut draw = Draw::new(10, &callers);
         let mut drawn = BTreeMap::new();
         let mut nobodys = 0;
-        for _ in 0..78 * 3 + 10 {
-            match draw.next(&mut random) {
-                Some(known) => *drawn.entry(known.clone().caller.unwrap()[0]).or_insert(0) += 1,
-                None => nobodys += 1,
+        let mut left = 78 * 3 + 10;
+        while left > 0 {
+            let (known, taken) = draw.next(&mut random, left.min(2));
+            left -= taken;
+            let taken = u64::from(taken);
+            match known {
+                Some(known) => *drawn.entry(known.clone().caller.unwrap()[0]).or_insert(0) += taken,
+                None => nobodys += taken,
             }
         }
-        assert_eq!((nobodys, draw.next(&mut random)), (10, None));
+        assert_eq!((nobodys, draw.next(&mut random, 7)), (10, (None, 7)));
         assert!(
             drawn
                 .iter()

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 use tidegate::{
-    engine::{Phase, Reason, Signal, Tally, Timestamp},
+    engine::{Decision, Phase, Reason, Signal, Tally, Timestamp},
     event::{Caller, Tenths},
 };
 
@@ -30,6 +30,9 @@ pub struct Found {
     pub drift_warnings: Vec<Tenths>,
     #[serde(skip)]
     pub series: Series,
+    /// Not every arrival was decided by itself.
+    #[serde(skip)]
+    pub bundled: bool,
 }
 
 /// Refusals by [`Reason`]; as JSON an object of those that occurred.
@@ -123,6 +126,7 @@ impl Found {
             watches: Vec::new(),
             drift_warnings: Vec::new(),
             series: Series::default(),
+            bundled: false,
         }
     }
 
@@ -142,6 +146,22 @@ impl Found {
     pub fn pass(&mut self, many: u32) {
         self.arrivals += u64::from(many);
         self.admitted += u64::from(many);
+    }
+
+    /// Counts so many more that share the fate of one that is in a tally.
+    pub fn follow(&mut self, decision: Decision, many: u32) {
+        let many = u64::from(many);
+        match decision {
+            Decision::Admit => self.admitted += many,
+            Decision::Hold => self.held += many,
+            Decision::Redirect(_) => self.redirected += many,
+            Decision::Reject(reason) => {
+                self.rejected += many;
+                if let Some(sum) = self.rejected_by_reason.0.get_mut(reason.index()) {
+                    *sum += many;
+                }
+            }
+        }
     }
 
     /// Takes how things stand.

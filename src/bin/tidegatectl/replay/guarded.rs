@@ -10,7 +10,7 @@ use std::{
 use tidegate::{
     config::Rule,
     engine::{
-        Answers, Decision, Fault, Limits, Notice, Place, Report, Sentry, StreamId, Terms,
+        Answers, Decision, Fault, Hold, Limits, Notice, Place, Report, Sentry, StreamId, Terms,
         Timestamp, Who, WorkerId,
     },
 };
@@ -26,6 +26,9 @@ use super::{
 const ONE_IN: u32 = 8;
 const CURIOUS: u32 = 64;
 
+/// A lap has so many decisions, and names so many callers; what is more comes in bundles.
+const DECIDED: u32 = 100;
+const COUNTED: u32 = 1000;
 /// Nobody attacks the hashes of a replay, and the same trace gives the same output.
 const SEED: [u64; 2] = [0x7469_6465_6761_7465, 0x7265_706c_6179];
 
@@ -43,6 +46,8 @@ pub struct Stream {
 struct Open {
     stream: Stream,
     place: Place,
+    /// So many more that came with it.
+    more: u32,
 }
 
 /// One rule.
@@ -51,6 +56,8 @@ pub struct Guarded {
     terms: Terms,
     sentry: Sentry,
     own: Own,
+    /// The largest bundle that waits.
+    bundle: u32,
     /// Somebody is shed for a surge.
     sheds: bool,
     /// Arrivals since the last lap that the gate was not asked about.
@@ -91,6 +98,7 @@ impl Guarded {
             terms,
             sentry: sentry(rule, &limits, Timestamp::ZERO),
             own: Own::new(rule.surge),
+            bundle: 1,
             sheds: false,
             counted: 0,
             gated: !(counts && limits.is_none()),
@@ -154,27 +162,56 @@ impl Guarded {
         }
     }
 
-    /// Lets `many` arrive in the lap that begins at `start`, evenly; `next` says who.
-    pub fn arrive<'k>(&mut self, start: Timestamp, many: u32, mut next: impl FnMut() -> &'k Known) {
+    /// Lets `many` arrive in the lap that begins at `start`, evenly; `next` says whose the next ones
+    /// are, and how many, as many as it is told at most.
+    pub fn arrive<'k>(
+        &mut self,
+        start: Timestamp,
+        many: u32,
+        mut next: impl FnMut(u32) -> (&'k Known, u32),
+    ) {
         self.advance(start);
-        if !self.fits(start, many) {
-            let stream = Stream {
-                lasts: Duration::ZERO,
-                http: false,
-                answers: Answers::default(),
+        let fits = self.fits(start, many);
+        let bundle = many.div_ceil(if fits { COUNTED } else { DECIDED });
+        if fits {
+            self.counted = self.counted.saturating_add(many);
+            self.found.pass(many);
+        }
+        // How long each is open is not known.
+        let brief = Stream {
+            lasts: Duration::ZERO,
+            http: false,
+            answers: Answers::default(),
+        };
+        let mut index = 0;
+        while index < many {
+            let at = within(start, index, many);
+            let most = bundle.min(many - index);
+            index += if fits {
+                let (known, taken) = next(most);
+                let caller = known.caller.as_deref();
+                let news = self.sentry.pass(caller, taken, at, &mut self.own);
+                self.heard(news, at);
+                taken
+            } else {
+                self.advance(at);
+                let room = self.room(at);
+                let (known, taken) = next(if room > 0 { most.min(room) } else { most });
+                self.begin_all(at, &brief, known, taken);
+                taken
             };
-            for index in 0..many {
-                self.begin(within(start, index, many), &stream, next());
-            }
-            return;
         }
-        self.counted = self.counted.saturating_add(many);
-        self.found.pass(many);
-        for index in 0..many {
-            let (caller, at) = (next().caller.as_deref(), within(start, index, many));
-            let news = self.sentry.pass(caller, 1, at, &mut self.own);
-            self.heard(news, at);
-        }
+    }
+
+    /// How many more may arrive by the limit.
+    fn room(&mut self, now: Timestamp) -> u32 {
+        let limit = self.terms.limits.arrivals_per_s;
+        limit.map_or(u32::MAX, |limit| {
+            let used = self.own.pool.arrivals.at_most(now);
+            limit
+                .get()
+                .saturating_sub(used.try_into().unwrap_or(u32::MAX))
+        })
     }
 
     /// Whether all of so many arrivals of a lap are admitted without asking the gate.
@@ -198,36 +235,74 @@ impl Guarded {
 
     /// A connection or request begins.
     pub fn begin(&mut self, at: Timestamp, stream: &Stream, known: &Known) {
+        self.begin_all(at, stream, known, 1);
+    }
+
+    /// Some begin at once, and share a fate.
+    fn begin_all(&mut self, at: Timestamp, stream: &Stream, known: &Known, many: u32) {
         self.advance(at);
         let id = self.next_id();
         let wanted = self.sentry.wants(!stream.http);
         let caller = known.caller.as_deref().filter(|_| wanted.caller > 0);
+        let more = many - 1;
+        if more > 0 {
+            self.found.bundled = true;
+            self.found.arrivals += u64::from(more);
+            self.counted = self.counted.saturating_add(more);
+            let news = self.sentry.pass(caller, more, at, &mut self.own);
+            self.heard(news, at);
+        }
         let who = Who {
             caller: caller.map(|caller| (caller, wanted.caller)),
             user: known.user.as_deref().filter(|_| wanted.user),
             class: known.class,
         };
-        let redirect = self.rule.redirect.as_ref();
-        let terms = Terms {
-            redirects: redirect.is_some_and(|redirect| match stream.http {
-                true => redirect.header.is_some(),
-                false => redirect.cluster.is_some(),
-            }),
-            ..self.terms
-        };
+        let terms = self.terms(stream.http, many);
         let (decision, place, news) =
             self.sentry
                 .on_arrival(StreamId(id), &terms, who, at, &mut self.own);
         self.heard(news, at);
-        if decision == Decision::Admit {
-            self.closes.push(Reverse((at.after(stream.lasts), id)));
+        self.found.follow(decision, more);
+        match decision {
+            Decision::Admit => {
+                self.own.pool.arrivals.add(at, more);
+                self.closes.push(Reverse((at.after(stream.lasts), id)));
+            }
+            Decision::Hold => self.bundle = self.bundle.max(many),
+            _ => {}
         }
         if place != Place::Nowhere {
             let stream = stream.clone();
-            self.open.insert(id, Open { stream, place });
+            let open = Open {
+                stream,
+                place,
+                more,
+            };
+            self.open.insert(id, open);
         }
         if self.sentry.gate().needs_fast_tick() {
             self.next_tick = self.next_tick.min(at.after(FAST));
+        }
+    }
+
+    /// What the rule says of an arrival that stands for `many`.
+    fn terms(&self, http: bool, many: u32) -> Terms {
+        let redirect = self.rule.redirect.as_ref();
+        let redirects = redirect.is_some_and(|redirect| {
+            if http {
+                redirect.header.is_some()
+            } else {
+                redirect.cluster.is_some()
+            }
+        });
+        let hold = self.terms.hold.map(|hold| Hold {
+            max_waiting: NonZeroU32::new(hold.max_waiting.get() / many).unwrap_or(NonZeroU32::MIN),
+            ..hold
+        });
+        Terms {
+            redirects,
+            hold,
+            ..self.terms
         }
     }
 
@@ -284,21 +359,38 @@ impl Guarded {
     }
 
     fn serve(&mut self, now: Timestamp) {
+        if !self.sentry.gate().needs_fast_tick() {
+            self.bundle = 1;
+        }
         let mut outcomes = Vec::new();
-        self.sentry.serve(now, &mut self.own, &mut outcomes);
+        let admitted = if self.bundle > 1 {
+            // Only as many bundles as fit whole; what they take is booked behind.
+            let before = self.own.pool.arrivals.clone();
+            let room = self.room(now);
+            self.own.pool.arrivals.add(now, room - room / self.bundle);
+            self.sentry.serve(now, &mut self.own, &mut outcomes);
+            self.own.pool.arrivals = before;
+            true
+        } else {
+            self.sentry.serve(now, &mut self.own, &mut outcomes);
+            false
+        };
         for outcome in outcomes {
             let id = outcome.id.0;
-            match outcome.decision {
-                Decision::Admit => {
-                    if let Some(open) = self.open.get_mut(&id) {
-                        open.place = outcome.place;
-                        let end = now.after(open.stream.lasts);
-                        self.closes.push(Reverse((end, id)));
-                    }
-                }
-                _ => {
-                    self.open.remove(&id);
-                }
+            let Some(open) = self.open.get_mut(&id) else {
+                continue;
+            };
+            self.found.follow(outcome.decision, open.more);
+            if outcome.decision == Decision::Admit {
+                open.place = outcome.place;
+                let end = now.after(open.stream.lasts);
+                self.closes.push(Reverse((end, id)));
+                self.own
+                    .pool
+                    .arrivals
+                    .add(now, open.more + u32::from(admitted));
+            } else {
+                self.open.remove(&id);
             }
         }
     }

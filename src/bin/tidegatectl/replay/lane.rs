@@ -42,8 +42,14 @@ impl Lane {
         }
     }
 
-    /// Lets `many` arrive in the lap that begins at `start`, evenly; `next` says who.
-    pub fn arrive<'k>(&mut self, start: Timestamp, many: u32, next: impl FnMut() -> &'k Known) {
+    /// Lets `many` arrive in the lap that begins at `start`, evenly; `next` says whose the next ones are,
+    /// and how many, as many as it is told at most.
+    pub fn arrive<'k>(
+        &mut self,
+        start: Timestamp,
+        many: u32,
+        next: impl FnMut(u32) -> (&'k Known, u32),
+    ) {
         match self {
             Self::Plain(lane) => lane.arrive(start, many),
             Self::Guarded(lane) => lane.arrive(start, many, next),

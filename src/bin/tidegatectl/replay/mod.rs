@@ -256,6 +256,13 @@ fn remark(policy: &Policy, remarks: &Remarks, name: &str, tell: &mut dyn FnMut(&
             rule(*index)
         ));
     }
+    for index in &remarks.bundled {
+        tell(&format!(
+            "{name}: rule {}: of more than 1,000 arrivals a second over its limit, those of one caller are \
+             decided together, at most one in a hundred at once",
+            rule(*index)
+        ));
+    }
     let count =
         |number: u64, what: &str| words::count(usize::try_from(number).unwrap_or(usize::MAX), what);
     for (number, what, became) in [

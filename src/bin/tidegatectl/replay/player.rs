@@ -91,6 +91,8 @@ pub struct Remarks {
     pub holes: u64,
     /// Rows that were put in order.
     pub sorted: u64,
+    /// Rules that decided arrivals in bundles.
+    pub bundled: Vec<usize>,
     /// Rows that could be used.
     pub used: u64,
 }
@@ -305,7 +307,10 @@ impl<'p> Player<'p> {
             for (at, &many) in (from..to).zip(&laps) {
                 if many > 0 {
                     let random = &mut self.random;
-                    lane.arrive(lap(at), many, || draw.next(random).unwrap_or(&nobody));
+                    lane.arrive(lap(at), many, |most| {
+                        let (known, taken) = draw.next(random, most);
+                        (known.unwrap_or(&nobody), taken)
+                    });
                 }
             }
         }
@@ -322,6 +327,8 @@ impl<'p> Player<'p> {
             .into_iter()
             .map(|lane| lane.finish(end))
             .collect();
+        let bundled = rules.iter().zip(0..).filter(|(rule, _)| rule.bundled);
+        self.remarks.bundled = bundled.map(|(_, index)| index).collect();
         (Findings { rules }, self.remarks)
     }
 }

@@ -121,7 +121,7 @@ fn a_rule_that_decides_nothing_is_replayed_as_one_that_does() {
         end = Timestamp::from_millis(START_MS + lap * 100);
         if many > 0 {
             plain.arrive(end, many);
-            guarded.arrive(end, many, || &nobody);
+            guarded.arrive(end, many, |most| (&nobody, most));
         }
     }
     let (plain, guarded) = (plain.finish(end), guarded.finish(end));
@@ -142,6 +142,87 @@ fn a_billion_arrivals_a_row_take_no_longer_than_one() {
     assert_eq!(findings.rules[0].arrivals, 50_000_000_000);
     // One by one they take minutes.
     assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_billion_arrivals_over_a_limit_are_decided_in_bundles_and_the_limit_holds() {
+    let limited = policy(r#"{"rules": [{"name": "a", "limits": {"arrivals_per_s": 2000}}]}"#);
+    let began = std::time::Instant::now();
+    for header in ["t,count", "t,key,count"] {
+        let mut trace = format!("{header}\n");
+        for minute in 0..4_u32 {
+            let t = START_MS / 1000 + u64::from(minute) * 60;
+            trace += &match header {
+                "t,count" => format!("{t},1000000000\n"),
+                _ => (0..20)
+                    .map(|key| format!("{t},10.0.0.{key},50000000\n"))
+                    .collect(),
+            };
+        }
+        let mut told = String::new();
+        let findings = replay(
+            &limited,
+            trace.as_bytes(),
+            "trace",
+            &ProgressBar::hidden(),
+            &mut |line| told += line,
+        );
+        let rule = &findings.unwrap().unwrap().rules[0];
+        assert!(told.contains("decided together"), "{told}");
+        assert_eq!(rule.arrivals, 4_000_000_000);
+        assert_eq!(rule.admitted + rule.rejected, rule.arrivals);
+        // 2,000/s for 240 s; the window may count a twentieth of a second too much.
+        assert!(
+            (440_000..=482_000).contains(&rule.admitted),
+            "{}",
+            rule.admitted
+        );
+    }
+    // One by one they take hours.
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
+}
+
+#[test]
+fn bundles_admit_hold_and_refuse_about_as_many_as_one_by_one() {
+    let limited = policy(
+        r#"{"rules": [{"name": "a", "limits": {"arrivals_per_s": 1500},
+            "surge": {"baseline_per_s": 3000}}]}"#,
+    );
+    let rule = &limited.rules()[0];
+    let nobody = Known::default();
+    let brief = guarded::Stream {
+        lasts: std::time::Duration::ZERO,
+        http: false,
+        answers: Default::default(),
+    };
+    let laps: Vec<u32> = Scenario::new(3000.0, 5).take(600).collect();
+    let run = |apart: bool| {
+        let mut lane = Guarded::new(rule, true);
+        let mut end = Timestamp::ZERO;
+        for (lap, &many) in (0..).zip(&laps) {
+            end = Timestamp::from_millis(START_MS + lap * 100);
+            if apart {
+                for index in 0..many {
+                    let at = clock::within(end, index, many);
+                    lane.begin(at, &brief, &nobody);
+                }
+            } else {
+                lane.arrive(end, many, |most| (&nobody, most));
+            }
+        }
+        lane.finish(end)
+    };
+    let (apart, bundled) = (run(true), run(false));
+    assert!(bundled.bundled && !apart.bundled);
+    assert_eq!(bundled.arrivals, apart.arrivals);
+    for (bundled, apart) in [
+        (bundled.admitted, apart.admitted),
+        (bundled.held, apart.held),
+        (bundled.rejected, apart.rejected),
+    ] {
+        let off = bundled.abs_diff(apart) as f64 / apart as f64;
+        assert!(off < 0.05, "{bundled} {apart}");
+    }
 }
 
 #[test]
