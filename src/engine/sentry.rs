@@ -164,6 +164,11 @@ impl Sentry {
         (decision, place, news)
     }
 
+    /// So many more arrivals are a surge by themselves.
+    pub fn left(&self) -> u32 {
+        self.lookout.left()
+    }
+
     /// Counts arrivals of one caller that go on whatever is asked: there is room for them, and nobody
     /// is shed. Unlike [those that are decided](Self::on_arrival) they are in no tally. For a replay,
     /// where most are like that.

@@ -221,7 +221,12 @@ impl Lookout {
         self.on_arrivals(1)
     }
 
-    /// The same for many.
+    /// So many more arrivals are a surge by themselves.
+    pub fn left(&self) -> u32 {
+        self.trip_count.saturating_sub(self.sighting.arrivals)
+    }
+
+    /// As [`on_arrival`](Self::on_arrival), for many.
     pub fn on_arrivals(&mut self, many: u32) -> bool {
         self.sighting.arrivals = self.sighting.arrivals.saturating_add(many);
         self.sighting.arrivals >= self.trip_count

@@ -26,9 +26,11 @@ use super::{
 const ONE_IN: u32 = 8;
 const CURIOUS: u32 = 64;
 
-/// A lap has so many decisions, and names so many callers; what is more comes in bundles.
-const DECIDED: u32 = 100;
-const COUNTED: u32 = 1000;
+/// Arrivals of a lap that are decided one by one. More come in bundles, one a tick; and where nothing
+/// is decided, in so many that name a caller.
+const APART: u32 = 100;
+const BUNDLES: u32 = 25;
+const NAMED: u32 = 1000;
 /// Nobody attacks the hashes of a replay, and the same trace gives the same output.
 const SEED: [u64; 2] = [0x7469_6465_6761_7465, 0x7265_706c_6179];
 
@@ -62,6 +64,8 @@ pub struct Guarded {
     sheds: bool,
     /// Arrivals since the last lap that the gate was not asked about.
     counted: u32,
+    /// The trace names callers.
+    named: bool,
     /// Whether the gate has anything to decide.
     gated: bool,
     started: bool,
@@ -76,8 +80,9 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Of a rule. With `counts` it is not known what is open: only the arrival limit holds.
-    pub fn new(rule: &Rule, counts: bool) -> Self {
+    /// Of a rule. With `counts` it is not known what is open: only the arrival limit holds. `named`:
+    /// callers are told apart.
+    pub fn new(rule: &Rule, counts: bool, named: bool) -> Self {
         let limits = Limits {
             inflight: rule.limits.inflight.filter(|_| !counts),
             arrivals_per_s: rule.limits.arrivals_per_s,
@@ -101,6 +106,7 @@ impl Guarded {
             bundle: 1,
             sheds: false,
             counted: 0,
+            named,
             gated: !(counts && limits.is_none()),
             started: false,
             now: Timestamp::ZERO,
@@ -172,7 +178,12 @@ impl Guarded {
     ) {
         self.advance(start);
         let fits = self.fits(start, many);
-        let bundle = many.div_ceil(if fits { COUNTED } else { DECIDED });
+        let bundle = match (fits, self.named) {
+            (true, true) => many.div_ceil(NAMED),
+            (true, false) => many,
+            (false, _) if many <= APART => 1,
+            (false, _) => many.div_ceil(BUNDLES),
+        };
         if fits {
             self.counted = self.counted.saturating_add(many);
             self.found.pass(many);
@@ -188,7 +199,9 @@ impl Guarded {
             let at = within(start, index, many);
             let most = bundle.min(many - index);
             index += if fits {
-                let (known, taken) = next(most);
+                // The one that makes it a surge has a time of its own.
+                let calm = self.sentry.left().saturating_sub(1).max(1);
+                let (known, taken) = next(most.min(calm));
                 let caller = known.caller.as_deref();
                 let news = self.sentry.pass(caller, taken, at, &mut self.own);
                 self.heard(news, at);

@@ -30,7 +30,7 @@ impl Lane {
         if counts && !named && rule.limits.arrivals_per_s.is_none() {
             Self::Plain(Plain::new(rule.name.as_str(), rule.surge))
         } else {
-            Self::Guarded(Guarded::new(rule, counts))
+            Self::Guarded(Guarded::new(rule, counts, named))
         }
     }
 

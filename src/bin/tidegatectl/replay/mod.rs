@@ -258,8 +258,8 @@ fn remark(policy: &Policy, remarks: &Remarks, name: &str, tell: &mut dyn FnMut(&
     }
     for index in &remarks.bundled {
         tell(&format!(
-            "{name}: rule {}: of more than 1,000 arrivals a second over its limit, those of one caller are \
-             decided together, at most one in a hundred at once",
+            "{name}: rule {}: where more than 1,000 a second exceed its limit, arrivals are decided \
+             together, those of 4 ms at once",
             rule(*index)
         ));
     }

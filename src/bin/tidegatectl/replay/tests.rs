@@ -114,7 +114,7 @@ fn a_rule_that_decides_nothing_is_replayed_as_one_that_does() {
     laps.extend(Scenario::new(40.0, 2).day(2.0).take(900_000));
     laps.extend(Scenario::new(120.0, 3).take(100_000));
     let mut plain = Plain::new("default", rule.surge);
-    let mut guarded = Guarded::new(rule, true);
+    let mut guarded = Guarded::new(rule, true, false);
     let nobody = Known::default();
     let mut end = Timestamp::ZERO;
     for (lap, &many) in (0..).zip(&laps) {
@@ -197,7 +197,7 @@ fn bundles_admit_hold_and_refuse_about_as_many_as_one_by_one() {
     };
     let laps: Vec<u32> = Scenario::new(3000.0, 5).take(600).collect();
     let run = |apart: bool| {
-        let mut lane = Guarded::new(rule, true);
+        let mut lane = Guarded::new(rule, true, false);
         let mut end = Timestamp::ZERO;
         for (lap, &many) in (0..).zip(&laps) {
             end = Timestamp::from_millis(START_MS + lap * 100);
