@@ -9,9 +9,13 @@ mod guards;
 #[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
 #[path = "../../tests/envoy/harness/mod.rs"]
 mod harness;
+#[allow(dead_code, reason = "the tests look at the rest of it")]
+#[path = "../../tests/simulation/model/mod.rs"]
+mod model;
 mod one_caller;
 mod record;
 mod service;
+mod simulation;
 mod table;
 mod talk;
 
@@ -78,6 +82,7 @@ fn sections(bench: &mut Bench) -> Result<(), Stopped> {
     everybody::more_of_all(bench)?;
     everybody::behind_one_address(bench)?;
     one_caller::postgres(bench)?;
+    simulation::incidents(bench)?;
     Ok(())
 }
 

@@ -66,6 +66,11 @@ impl Shape {
         self.groups.iter().any(|group| group.role == Role::Culprit)
     }
 
+    /// Whether nothing happens at all.
+    pub fn is_calm(&self) -> bool {
+        self.slug == "calm"
+    }
+
     /// How many of the normal clients the upstream can serve a second then.
     pub fn capacity_per_s(&self, now: Duration) -> f64 {
         let turns = self.turns.iter().rev();

@@ -28,8 +28,8 @@ struct Args {
     /// Shorter acts, fewer rows, and tidegate is told the normal rate instead of learning it
     #[arg(long)]
     quick: bool,
-    /// Only the rows with one of these in `section/row`: tcp, http, everybody, shared, postgres;
-    /// tcp/none, tidegate, ...
+    /// Only the rows with one of these in `section/row`: tcp, http, everybody, shared, postgres,
+    /// simulation; tcp/none, tidegate, ...
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<String>,
     /// Fail when a number is not as wanted
