@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tidegate::{
-    engine::{Changes, Detector, DetectorConfig, Phase, Timestamp},
+    engine::{Changes, Detector, DetectorConfig, Phase, Timestamp, Upstream},
     event::Tenths,
 };
 
@@ -113,7 +113,7 @@ impl Plain {
         if !quiet {
             self.looked = now;
             let before = self.phase == Phase::Surge;
-            let mut changes = self.detector.tick(arrivals, now, true);
+            let mut changes = self.detector.tick(arrivals, now, Upstream::AtEase);
             let after = self.detector.phase() == Phase::Surge;
             if before || after {
                 changes.surge_began = after && !before;
