@@ -13,6 +13,8 @@ const NORMAL_S: f32 = 300.0;
 const SLOW_S: f32 = 1800.0;
 /// Nothing is learned for so many laps of 100 ms in which slots are short.
 const SHORT_LAPS: u32 = 3000;
+/// A record that has learned less than so many laps goes on when slots are short.
+const YOUNG: u32 = 300;
 /// They are short for so many laps after somebody lacked one: those who were refused come back.
 const STILL_SHORT: u32 = 50;
 /// The time constant of whether a caller is there at all, in s.
@@ -42,10 +44,11 @@ struct Normal {
 }
 
 impl Normal {
-    fn learn(&mut self, open: u32, share: f32, there: f32) {
+    /// Takes what is open in a lap; what is above its mean and above `most` is not learned.
+    fn learn(&mut self, open: u32, share: f32, there: f32, most: f32) {
         let open = open as f32;
-        let off = open - self.mean;
         self.there = (self.there + there * (open - self.there)).clamp(0.0, MOST);
+        let off = open.min(most.max(self.mean)) - self.mean;
         self.mean = (self.mean + share * off).clamp(0.0, MOST);
         let sample = (1.0 - share) * off * off;
         self.variance = (self.variance + share * (sample - self.variance)).clamp(0.0, MOST);
@@ -112,8 +115,15 @@ struct Seat {
 /// A caller that is gone holds no slots back: what it counts for in `N` and `S` fades with a
 /// time constant of 10 s, so that new instances can take the place of old ones; it stays entitled, though.
 ///
+/// Whoever is entitled to what it takes is kept only from what makes up 0.9 of the others' means, and
+/// only when it has a fourth of the limit; in a surge, with half of the limit, it is as if it were
+/// not entitled: a flood that took an hour to grow is normal by then, and must leave room all the
+/// same.
+///
 /// Nothing is learned in a surge, nor while slots are short or were within the last 5 s, for the
 /// first 300 s of that; later slowly, over 1,800 s. So a flood does not become normal by flooding.
+/// In its first 30 s the record learns also while slots are short, but no more of anyone than a
+/// twentieth of what is open: who is normal must become known, also when it begins in a busy moment.
 ///
 /// Cost: a pass over the seats a lap, and one for each arrival that is beyond what it is entitled
 /// to. Memory: 64 seats of 24 bytes. Weak: more than 64 busy callers share the normal use of the rest, of which a single one
@@ -131,6 +141,17 @@ pub(crate) struct Crowd {
     still: u32,
     /// The number of the last lap since the epoch.
     lap: u64,
+}
+
+/// Whether a caller may have one more by what is normal for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It has all that is.
+    None,
+    /// It may.
+    Normal,
+    /// It may, and there is a surge.
+    InSurge,
 }
 
 /// What each of the callers with a seat has open, by its seat.
@@ -200,11 +221,23 @@ impl Crowd {
     }
 
     /// How many of `limit` slots are held back from a caller, for what the others may still need.
-    pub fn held_back(&self, seat: Option<u8>, opens: &Opens, total: u64, limit: u64) -> u64 {
+    pub fn held_back(
+        &self,
+        seat: Option<u8>,
+        opens: &Opens,
+        total: u64,
+        limit: u64,
+        claim: Claim,
+    ) -> u64 {
         let own = self.known(seat);
         let rest = self.rest(opens, total);
         let own_open = own.map_or(rest, |own| u64::from(opens.get(own).copied().unwrap_or(0)));
-        if own_open < (limit / 20).max(1) {
+        let exempt = match claim {
+            Claim::None => (limit / 20).max(1),
+            Claim::Normal => (limit / 4).max(1),
+            Claim::InSurge => (limit / 2).max(1),
+        };
+        if own_open < exempt {
             return 0;
         }
         let (mut kept, mut variance, mut used) = (0.0, 0.0, 0);
@@ -226,7 +259,10 @@ impl Crowd {
         let free = (limit as f32 - kept).max(0.0);
         let margin = (SIGMAS * libm::sqrtf(variance)).min(0.5 * free);
         // To the nearest, or a trace of somebody who is long gone would cost a whole slot.
-        let needed = libm::floorf(kept + margin + 0.5) as u64;
+        let needed = match claim {
+            Claim::Normal => libm::floorf(0.9 * kept) as u64,
+            Claim::None | Claim::InSurge => libm::floorf(kept + margin + 0.5) as u64,
+        };
         needed.min(limit).saturating_sub(used)
     }
 
@@ -260,7 +296,7 @@ impl Crowd {
         let there = (passed as f32 * 0.1 / seconds).min(1.0);
         let share = if surge {
             0.0
-        } else if !short {
+        } else if !short || self.age < YOUNG {
             self.age = self.age.saturating_add(passed);
             let seconds = (self.age as f32 * 0.1).min(NORMAL_S);
             (passed as f32 * 0.1 / seconds).min(1.0)
@@ -269,11 +305,20 @@ impl Crowd {
         } else {
             0.0
         };
-        let rest = u32::try_from(self.rest(opens, total)).unwrap_or(u32::MAX);
-        self.rest.learn(rest, share, there);
+        let most = if short && self.short <= SHORT_LAPS {
+            (total as f32 / 20.0).max(1.0)
+        } else {
+            MOST
+        };
         for (seat, open) in self.seats.iter_mut().zip(opens) {
-            seat.normal.learn(*open, share, there);
+            seat.normal.learn(*open, share, there, most);
         }
+        // Without those who have just become known.
+        let rest = u32::try_from(self.rest(opens, total)).unwrap_or(u32::MAX);
+        // Those who are looked at now and then are among them, too: one that comes in a flood would be
+        // kept from its own.
+        let share = if most < MOST { 0.0 } else { share };
+        self.rest.learn(rest, share, there, MOST);
     }
 
     pub fn encode(&self, out: &mut Vec<u8>) {

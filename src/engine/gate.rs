@@ -6,7 +6,7 @@ use core::{num::NonZeroU32, time::Duration};
 use super::{
     crowd::Here,
     decision::{Arrival, Booked, Decision, Fault, MAX_CLASSES, Outcome, Place, Reason},
-    ledger::Ledger,
+    ledger::{Ledger, Regime},
     record::{Change, DEAD_AFTER, PoolRecord, Row, Shared, TableFull, Totals, WorkerId},
     tally::Tally,
     time::Timestamp,
@@ -101,9 +101,7 @@ pub struct Gate {
     tight: bool,
     /// Somebody lacked a slot since the others were told last.
     short: bool,
-    /// There is a surge; and what part of the inflight limit is in force.
-    surge: bool,
-    limit_part: f32,
+    regime: Regime,
     /// The newest time that was told.
     latest: Timestamp,
     last_tick: Timestamp,
@@ -126,8 +124,10 @@ impl Gate {
             seen: Totals::default(),
             tight: false,
             short: false,
-            surge: false,
-            limit_part: 1.0,
+            regime: Regime {
+                surge: false,
+                part: 1.0,
+            },
             latest: now,
             last_tick: now,
             last_beat: Timestamp::ZERO,
@@ -212,8 +212,10 @@ impl Gate {
     /// Takes what all workers together found out: whether there is a surge, in which nothing is
     /// learned of what is normal, and what part of the inflight limit is in force, from 0 to 1.
     pub fn set_regime(&mut self, surge: bool, limit_part: f32) {
-        self.surge = surge;
-        self.limit_part = limit_part;
+        self.regime = Regime {
+            surge,
+            part: limit_part,
+        };
     }
 
     /// Whether so few slots are free that it matters who takes them.
@@ -353,10 +355,10 @@ impl Gate {
             return Ok(());
         }
         let (me, here, mine) = (self.me, &self.here, self.mine);
-        let part = self.limit_part;
+        let regime = self.regime;
         let row = row(me, mine, &self.waiting, &mut self.arrived, self.short, now);
         let answer = pool.update(|record| {
-            let mut ledger = Ledger::new(record, me, mine, here, part);
+            let mut ledger = Ledger::new(record, me, mine, here, regime);
             let mut admitted = false;
             for waiter in &mut *candidates {
                 waiter.lacks = ledger.lacks(waiter, now);
@@ -553,12 +555,12 @@ impl Gate {
         news: bool,
         pool: &mut impl Shared<PoolRecord>,
     ) {
-        let (me, surge, mine, here) = (self.me, self.surge, self.mine, &self.here);
+        let (me, regime, mine, here) = (self.me, self.regime, self.mine, &self.here);
         let answer = pool.update(|record| {
             let reaped = if steady { record.reap(me, now) } else { 0 };
-            let row = Ledger::new(record, me, mine, here, 1.0).row(row.clone());
+            let row = Ledger::new(record, me, mine, here, regime).row(row.clone());
             let told = record.set_row(row.clone()).map(|()| row);
-            let learned = record.learn(now, surge);
+            let learned = record.learn(now, regime.surge);
             let write = news || learned || reaped > 0;
             let answer = (record.totals(), reaped, told, write);
             if write {

@@ -3,7 +3,7 @@
 use core::num::NonZeroU32;
 
 use super::{
-    crowd::{Here, MAX_SEATS, Opens},
+    crowd::{Claim, Here, MAX_SEATS, Opens},
     decision::{Counted, MAX_CLASSES, Reason},
     gate::Mine,
     record::{PoolRecord, Row, Totals, WorkerId},
@@ -24,8 +24,16 @@ pub(super) struct Ledger<'a> {
     /// What each caller with a seat has open here, and everywhere.
     own: Opens,
     opens: Opens,
-    /// What part of the inflight limit is in force.
-    part: f32,
+    regime: Regime,
+}
+
+/// What all workers found out together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Regime {
+    /// There is a surge.
+    pub surge: bool,
+    /// What part of the inflight limit is in force, from 0 to 1.
+    pub part: f32,
 }
 
 impl<'a> Ledger<'a> {
@@ -34,7 +42,7 @@ impl<'a> Ledger<'a> {
         me: WorkerId,
         mine: Mine,
         here: &Here,
-        part: f32,
+        regime: Regime,
     ) -> Self {
         let mut classes = [0; MAX_CLASSES];
         let mut first: Option<u8> = None;
@@ -63,7 +71,7 @@ impl<'a> Ledger<'a> {
             mine,
             own,
             opens,
-            part,
+            regime,
         }
     }
 
@@ -121,7 +129,7 @@ impl<'a> Ledger<'a> {
         if has_own {
             return (open >= full).then_some(Reason::InflightLimit);
         }
-        let limit = u64::from(in_force(limit.get(), self.part));
+        let limit = u64::from(in_force(limit.get(), self.regime.part));
         let common = limit.saturating_sub(reserved);
         // First, so that a hot caller is known as one when there is nothing left for anybody, too.
         let held_back = self.held_back(waiter, counted, common);
@@ -146,10 +154,12 @@ impl<'a> Ledger<'a> {
         };
         let crowd = &self.record.crowd;
         let seat = crowd.seat(caller);
-        if crowd.is_entitled(seat, &self.opens, counted) {
-            return 0;
-        }
-        crowd.held_back(seat, &self.opens, counted, limit)
+        let claim = match crowd.is_entitled(seat, &self.opens, counted) {
+            true if self.regime.surge => Claim::InSurge,
+            true => Claim::Normal,
+            false => Claim::None,
+        };
+        crowd.held_back(seat, &self.opens, counted, limit, claim)
     }
 
     /// Counts one more.
