@@ -124,6 +124,50 @@ impl Adaptive {
     }
 }
 
+/// Whether only a part of the connects fails.
+///
+/// An upstream that bears less than the limit refuses some and takes others, second after second;
+/// one that is down refuses them all, and only the seconds in which it goes and comes back see both.
+/// A lower limit helps the first one alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failing {
+    /// The number of the running second since the epoch, and what it brought.
+    second: u64,
+    good: bool,
+    failed: bool,
+    /// Whether the second before brought both.
+    before: bool,
+}
+
+impl Failing {
+    /// Takes what a worker saw: whether some were good and some failed; whether it failed in part.
+    pub fn in_part(&mut self, good: bool, failed: bool, now: Timestamp) -> bool {
+        let second = now.as_millis() / 1000;
+        if second != self.second {
+            let next = second == self.second.wrapping_add(1);
+            self.before = next && self.good && self.failed;
+            (self.second, self.good, self.failed) = (second, false, false);
+        }
+        self.good |= good;
+        self.failed |= failed;
+        self.before && self.good && self.failed
+    }
+
+    pub fn encode(self, out: &mut Vec<u8>) {
+        out.put(self.second.to_le_bytes());
+        out.put([self.good, self.failed, self.before].map(u8::from));
+    }
+
+    pub fn read(bytes: &mut Reader<'_>) -> Result<Self, MemoryError> {
+        Ok(Self {
+            second: bytes.u64()?,
+            good: bytes.flag()?,
+            failed: bytes.flag()?,
+            before: bytes.flag()?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -177,6 +221,21 @@ mod tests {
         for lap in 0..100 {
             assert_eq!(adaptive.lap(true, true, 10, 100, at(lap)), None);
         }
+    }
+
+    #[test]
+    fn connects_that_fail_in_part_are_told_from_an_upstream_that_is_down() {
+        let run = |up: fn(u64) -> bool, bears_all: bool| {
+            let mut failing = Failing::default();
+            (0..200).any(|tenth| {
+                let failed = !up(tenth) || !bears_all;
+                failing.in_part(up(tenth), failed, at(tenth))
+            })
+        };
+        assert!(run(|_| true, false), "it takes some and refuses others");
+        assert!(!run(|_| true, true));
+        assert!(!run(|_| false, true));
+        assert!(!run(|tenth| tenth % 43 < 20, true), "it comes and goes");
     }
 
     proptest! {

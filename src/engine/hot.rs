@@ -28,6 +28,13 @@ pub struct Heat {
     pub baseline_per_s: f64,
 }
 
+impl Heat {
+    /// What it asks for beyond what passes of a caller that is cut, a second.
+    pub fn excess_per_s(&self) -> f64 {
+        (self.offered_per_s - quota(self)).max(0.0)
+    }
+}
+
 /// What is let through of a hot caller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cut {

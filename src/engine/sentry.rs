@@ -296,7 +296,9 @@ impl Sentry {
         if let Ok(Some(report)) = &report {
             self.take(report);
             if report.look_for_hot {
-                self.look_for_hot(report.may_shed, now, records);
+                // Who is cut and still hot stays so, also while there is room because of it.
+                let cuts = self.phase() == Phase::Surge && !self.cuts.is_empty();
+                self.look_for_hot(report.may_shed || cuts, now, records);
             }
         }
         (tally, report)

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
-    adaptive::{Adaptive, Moved},
+    adaptive::{Adaptive, Failing, Moved},
     alarm::{Alarm, Seen},
     bytes::{MemoryError, Put, Reader},
     decision::Fault,
@@ -17,7 +17,7 @@ use super::{
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGT\x03";
+const MAGIC: [u8; 4] = *b"TGT\x04";
 
 /// Two lines about a rule are at least this far apart.
 const QUIET: Duration = Duration::from_secs(1);
@@ -341,7 +341,10 @@ pub struct TideRecord {
     untold: Untold,
     share: Share,
     cuts: Cuts,
+    /// Whether those who are cut make most of the surge, so that the others need not suffer for it.
+    culprit: bool,
     adaptive: Adaptive,
+    failing: Failing,
     /// When a surge was last one to shed for.
     shed: Timestamp,
     /// The number of the running lap since the epoch, and what it brought: arrivals that lacked what
@@ -370,7 +373,9 @@ impl TideRecord {
         self.untold.refusing |= self.alarm.distress().is_distressed() && !before;
         self.book(sighting, changes, now);
         self.pressure |= sighting.pressure > 0;
-        self.suffered |= sighting.answers.bad() > 0;
+        let Answers { good, failed, .. } = sighting.answers;
+        self.suffered |= sighting.answers.bad() > failed;
+        self.suffered |= self.failing.in_part(good > 0, failed > 0, now);
         let look = self.regulate(standing, now);
         Report {
             look_for_hot: look,
@@ -381,6 +386,12 @@ impl TideRecord {
     /// Takes who is hot, from the worker that was asked to find out.
     pub fn cut(&mut self, hot: &[Heat]) {
         self.cuts.step(hot);
+        if !hot.is_empty() {
+            let detector = &self.alarm.detector;
+            let excess = detector.rate_per_s() - detector.baseline_per_s();
+            self.culprit = hot.iter().map(Heat::excess_per_s).sum::<f64>() * 2.0 >= excess;
+        }
+        self.culprit &= !self.cuts.get().is_empty();
     }
 
     /// Closes the lap before this one; whether to look for hot callers.
@@ -394,7 +405,7 @@ impl TideRecord {
         }
         self.limit = standing.limit;
         let (sheds, surge) = (self.sheds(now), self.alarm.phase() == Phase::Surge);
-        let pressure = core::mem::take(&mut self.pressure);
+        let pressure = core::mem::take(&mut self.pressure) && !self.culprit;
         self.share.lap(sheds, surge, pressure);
         let suffered = core::mem::take(&mut self.suffered);
         if standing.adaptive && standing.limit > 0 {
@@ -542,7 +553,9 @@ impl TideRecord {
             },
             share: Share::read(&mut bytes)?,
             cuts: Cuts::read(&mut bytes)?,
+            culprit: bytes.flag()?,
             adaptive: Adaptive::read(&mut bytes)?,
+            failing: Failing::read(&mut bytes)?,
             shed: Timestamp::from_nanos(bytes.u64()?),
             lap: bytes.u64()?,
             pressure: bytes.flag()?,
@@ -572,7 +585,9 @@ impl Record for TideRecord {
             untold: Untold::default(),
             share: Share::default(),
             cuts: Cuts::default(),
+            culprit: false,
             adaptive: Adaptive::default(),
+            failing: Failing::default(),
             shed: Timestamp::ZERO,
             lap: 0,
             pressure: false,
@@ -606,7 +621,9 @@ impl Record for TideRecord {
         out.put([started, ended, drift, refusing, lowered, raised].map(u8::from));
         self.share.encode(out);
         self.cuts.encode(out);
+        out.push(u8::from(self.culprit));
         self.adaptive.encode(out);
+        self.failing.encode(out);
         out.put(self.shed.as_nanos().to_le_bytes());
         out.put(self.lap.to_le_bytes());
         out.put([self.pressure, self.suffered].map(u8::from));
