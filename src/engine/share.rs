@@ -4,10 +4,18 @@ use alloc::vec::Vec;
 
 use super::bytes::{MemoryError, Put, Reader};
 
-/// What the share does in a lap of 100 ms: under pressure, in a surge without it, and afterwards.
+/// What the share does in a lap of 100 ms: under pressure, in a surge without it, and afterwards, or
+/// where there is much room.
 const UNDER_PRESSURE: f32 = 0.9;
 const IN_SURGE: f32 = 1.03;
 const AFTERWARDS: f32 = 1.08;
+/// The same above this part of the share that was too much the last time.
+const PROBING: f32 = 1.003;
+const NEAR: f32 = 0.95;
+/// So many laps pass until a step down shows: who is held by then still waits in vain.
+const SHOWS: u8 = 3;
+/// After so many laps without pressure it is not known any more what is too much.
+const FORGETS: u8 = 30;
 /// Some are always served, so that it is seen when there is room again.
 const LEAST: f32 = 0.02;
 
@@ -15,43 +23,87 @@ const LEAST: f32 = 0.02;
 ///
 /// In a lap of 100 ms it becomes 0.9 of itself under pressure, and otherwise 1.03 times in a surge
 /// and 1.08 times after it; pressure is that an arrival was refused for want of what everybody may
-/// have. It falls only while a surge may be shed for, or while it is below 1 already: so it reopens
+/// have. Near the share at which there was pressure the last time it climbs by 0.003 a lap alone, as
+/// each swing is felt by all users in between; and then it waits three laps for a step to show. After
+/// 3 s without pressure that share is forgotten, and where more than a fourth of the slots is free it
+/// does not count. It falls only while a surge may be shed for, or while it is below 1 already: so it reopens
 /// in steps, and steps back when trouble returns.
 ///
 /// A user is served by [`serves`] while its hash is below the share, so those who are served stay
 /// the same: partial service, and not everybody flapping.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Share(f32);
+pub(crate) struct Share {
+    part: f32,
+    /// The share at which there was pressure the last time; 1 when that is not known.
+    top: f32,
+    /// Laps since the last step down, and since the last pressure, saturating.
+    step: u8,
+    quiet: u8,
+}
 
 impl Default for Share {
     fn default() -> Self {
-        Self(1.0)
+        Self {
+            part: 1.0,
+            top: 1.0,
+            step: u8::MAX,
+            quiet: u8::MAX,
+        }
     }
 }
 
 impl Share {
     pub const fn get(self) -> f32 {
-        self.0
+        self.part
     }
 
-    /// Takes one lap.
-    pub fn lap(&mut self, sheds: bool, surge: bool, pressure: bool) {
-        let factor = if pressure && (sheds || self.0 < 1.0) {
-            UNDER_PRESSURE
-        } else if surge {
-            IN_SURGE
+    /// Takes one lap; `room`: whether many slots are free, and nobody waits for one.
+    pub fn lap(&mut self, sheds: bool, surge: bool, pressure: bool, room: bool) {
+        self.step = self.step.saturating_add(1);
+        let factor = if pressure && (sheds || self.part < 1.0) {
+            self.under_pressure()
         } else {
-            AFTERWARDS
+            self.quiet = self.quiet.saturating_add(1);
+            if self.quiet >= FORGETS || !surge {
+                self.top = 1.0;
+            }
+            if !surge || room {
+                AFTERWARDS
+            } else if self.top < 1.0 && self.part > NEAR * self.top {
+                PROBING
+            } else {
+                IN_SURGE
+            }
         };
-        self.0 = (self.0 * factor).clamp(LEAST, 1.0);
+        self.part = (self.part * factor).clamp(LEAST, 1.0);
+    }
+
+    fn under_pressure(&mut self) -> f32 {
+        // It had climbed until here.
+        if self.quiet >= SHOWS && self.part < 1.0 {
+            self.top = self.part;
+        }
+        self.quiet = 0;
+        if self.top < 1.0 && self.step < SHOWS {
+            return 1.0;
+        }
+        self.step = 0;
+        UNDER_PRESSURE
     }
 
     pub fn encode(self, out: &mut Vec<u8>) {
-        out.put(self.0.to_le_bytes());
+        out.put(self.part.to_le_bytes());
+        out.put(self.top.to_le_bytes());
+        out.put([self.step, self.quiet]);
     }
 
     pub fn read(bytes: &mut Reader<'_>) -> Result<Self, MemoryError> {
-        Ok(Self(bytes.f32(LEAST..=1.0)?))
+        Ok(Self {
+            part: bytes.f32(LEAST..=1.0)?,
+            top: bytes.f32(LEAST..=1.0)?,
+            step: bytes.u8()?,
+            quiet: bytes.u8()?,
+        })
     }
 }
 
@@ -77,27 +129,56 @@ mod tests {
     #[test]
     fn it_falls_in_a_surge_alone_and_reopens_in_steps() {
         let mut share = Share::default();
-        share.lap(false, true, true);
+        share.lap(false, true, true, false);
         assert_eq!(share.get(), 1.0, "nothing may be shed");
         for _ in 0..10 {
-            share.lap(true, true, true);
+            share.lap(true, true, true, false);
         }
         assert!((share.get() - 0.349).abs() < 0.001);
-        share.lap(false, false, true);
+        share.lap(false, false, true, false);
         assert!(share.get() < 0.32, "trouble that returns is a step back");
         let mut laps = 0;
         while share.get() < 1.0 {
-            share.lap(false, false, false);
+            share.lap(false, false, false, false);
             laps += 1;
         }
         assert_eq!(laps, 16);
     }
 
     #[test]
+    fn once_it_is_known_what_is_too_much_the_same_users_stay_in() {
+        let mut share = Share::default();
+        // There is room for six in ten, which is told two laps late.
+        let mut late = [false; 2];
+        let (mut least, mut most) = (1.0_f32, 0.0_f32);
+        for lap in 0..600 {
+            share.lap(true, true, late[lap % 2], false);
+            late[lap % 2] = share.get() > 0.6;
+            if lap > 100 {
+                (least, most) = (least.min(share.get()), most.max(share.get()));
+            }
+        }
+        assert!(least > 0.5 && most < 0.63, "{least} to {most}");
+    }
+
+    #[test]
+    fn where_there_is_much_room_it_climbs_fast() {
+        let mut share = Share::default();
+        for _ in 0..100 {
+            share.lap(true, true, true, false);
+        }
+        let laps = (1..200).find(|_| {
+            share.lap(true, true, false, true);
+            share.get() >= 1.0
+        });
+        assert_eq!(laps, Some(51));
+    }
+
+    #[test]
     fn it_never_closes() {
         let mut share = Share::default();
         for _ in 0..10_000 {
-            share.lap(true, true, true);
+            share.lap(true, true, true, false);
         }
         assert_eq!(share.get(), LEAST);
     }

@@ -17,7 +17,7 @@ use super::{
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGT\x04";
+const MAGIC: [u8; 4] = *b"TGT\x05";
 
 /// Two lines about a rule are at least this far apart.
 const QUIET: Duration = Duration::from_secs(1);
@@ -80,6 +80,11 @@ impl Standing {
     fn is_saturated(&self, part: f32) -> bool {
         let limit = f64::from(self.limit) * f64::from(part);
         self.waiting > 0 || self.limit > 0 && self.open as f64 * 10.0 >= limit * 9.0
+    }
+
+    /// Whether more than a fourth of the slots is free, and nobody waits.
+    fn has_much_room(&self) -> bool {
+        self.waiting == 0 && self.open * 4 < u64::from(self.limit) * 3
     }
 }
 
@@ -406,7 +411,8 @@ impl TideRecord {
         self.limit = standing.limit;
         let (sheds, surge) = (self.sheds(now), self.alarm.phase() == Phase::Surge);
         let pressure = core::mem::take(&mut self.pressure) && !self.culprit;
-        self.share.lap(sheds, surge, pressure);
+        self.share
+            .lap(sheds, surge, pressure, standing.has_much_room());
         let suffered = core::mem::take(&mut self.suffered);
         if standing.adaptive && standing.limit > 0 {
             let distressed = self.alarm.distress().is_distressed();
