@@ -72,7 +72,7 @@ impl Levels {
 /// is a surge for sure, and `N_w − μ > max(min_excess, B/10)`
 ///
 /// where `s` is the sensitivity (up to 2 s: with six deviations, too), `n = exp(5·cv)`, and `phi`,
-/// `cv` are the noise that was learned; below, `q = max(s, n)`. A rate that is [known](Known) to do
+/// `cv` are the noise that was learned; below, `q = max(s, n)`. A rate that is known to do
 /// no harm is none. It is over when the 2-s window stays under `½(1+q)·μ + 2.5·sqrt(phi·q·μ)` for
 /// 5 s; the hold doubles, to 60 s, when the next surge begins within 2 minutes. The windows are then refilled with the
 /// baseline, or the longest would still be full of the surge.

@@ -29,6 +29,7 @@ mod hot;
 mod known;
 mod laps;
 mod ledger;
+mod majority;
 mod record;
 mod ring;
 mod sentry;

@@ -9,6 +9,7 @@ use super::{
     distress::{Answers, Patience},
     gate::Gate,
     hot::Cut,
+    majority::Majority,
     record::{Change, Records, Shared, WorkerId},
     share::serves,
     surge::Phase,
@@ -51,7 +52,14 @@ struct CutHere {
     cut: Cut,
     /// Collects the parts of arrivals until one is whole.
     credit: f32,
+    /// The user that makes most of it.
+    most: Majority,
 }
+
+/// The user that makes most of a hot caller keeps this part of its arrivals, and this one when all
+/// the others are served.
+const OF_MOST: f32 = 0.01;
+const OF_MOST_ALONE: f32 = 0.05;
 
 /// One rule in one worker.
 ///
@@ -60,8 +68,9 @@ struct CutHere {
 /// saw and learns how things stand.
 ///
 /// In a surge hot callers come first: of each, only a part goes on that makes up its normal rate
-/// and half as much again. Where its users can be told apart it is always the same ones, otherwise
-/// it is every so-manieth arrival. When it is everybody, a stable share of the users is served.
+/// and half as much again. Where its users can be told apart, one that makes more than half of it keeps
+/// a hundredth, and of the others it is always the same ones that are served; otherwise it is every
+/// so-manieth arrival. When it is everybody, a stable share of the users is served.
 /// Arrivals of a class that has reserved slots, or priority 0, are never shed for a surge.
 ///
 /// Cost of a calm arrival: the gate's, an increment and a comparison, and the look-up of a caller
@@ -211,11 +220,22 @@ impl Sentry {
             .cuts
             .iter_mut()
             .find(|here| Some(here.cut.caller) == caller);
+        let mut counts = true;
         let reason = match cut {
             _ if spared => None,
             Some(here) => {
                 let passes = match user {
-                    Some(user) if Some(user) != caller => serves(here.cut.share, 1, user),
+                    Some(user) if Some(user) != caller => {
+                        if here.most.arrive(user) {
+                            // The share is for the others alone.
+                            counts = false;
+                            let alone = here.cut.share >= 1.0;
+                            let part = if alone { OF_MOST_ALONE } else { OF_MOST };
+                            one_in(&mut here.credit, part)
+                        } else {
+                            serves(here.cut.share, 1, user)
+                        }
+                    }
                     _ => one_in(&mut here.credit, here.cut.share),
                 };
                 (!passes).then_some(Reason::HotCaller)
@@ -228,7 +248,7 @@ impl Sentry {
                 (!served).then_some(Reason::SurgePressure)
             }
         };
-        if let (None, Some((id, counted))) = (reason, seen) {
+        if let (None, Some((id, counted)), true) = (reason, seen, counts) {
             self.callers.passed(id, u32::from(counted.weight));
         }
         reason
@@ -327,16 +347,21 @@ impl Sentry {
             self.cuts.clear();
             return;
         }
-        let credit = |caller: u64| {
+        let known = |caller: u64| {
             let known = self.cuts.iter().find(|here| here.cut.caller == caller);
-            known.map_or(0.0, |here| here.credit)
+            known.map_or_else(Default::default, |here| (here.credit, here.most))
         };
         self.cuts = report
             .cuts
             .iter()
-            .map(|cut| CutHere {
-                cut: *cut,
-                credit: credit(cut.caller),
+            .map(|cut| {
+                let (credit, mut most) = known(cut.caller);
+                most.lap();
+                CutHere {
+                    cut: *cut,
+                    credit,
+                    most,
+                }
             })
             .collect();
     }

@@ -371,6 +371,53 @@ fn in_a_surge_a_hot_caller_is_cut_and_the_others_are_not() {
 }
 
 #[test]
+fn a_user_that_makes_most_of_a_hot_caller_is_cut_before_those_beside_it() {
+    let mut house = House::new(2, no_hold(40));
+    house.steady("steady", 10, 30);
+    let mut turn = 0;
+    // Two a lap are normal, each of another of ten users; each is open for a lap.
+    let mut lap = |house: &mut House, more: usize| {
+        let mut served = (0, 0);
+        for n in 0..2 + more {
+            let user = if n < 2 {
+                turn += 1;
+                format!("user-{}", turn % 10)
+            } else {
+                "culprit".to_owned()
+            };
+            let decision = house.arrive_as(n % 2, "address", &user, Class::default());
+            let passed = u32::from(decision == Decision::Admit);
+            if user == "culprit" {
+                served.1 += passed;
+            } else {
+                served.0 += passed;
+            }
+        }
+        house.close("steady");
+        house.lap();
+        while house.close("address") {}
+        let _ = house.arrive(turn % 2, "steady");
+        served
+    };
+    for _ in 0..2_000 {
+        lap(&mut house, 0);
+    }
+    for _ in 0..100 {
+        lap(&mut house, 62);
+    }
+    let (mut innocent, mut culprit) = (0, 0);
+    for _ in 0..100 {
+        let served = lap(&mut house, 62);
+        innocent += served.0;
+        culprit += served.1;
+    }
+    assert!(
+        innocent >= 180 && culprit <= 400,
+        "{innocent} of 200 and {culprit} of 6,200"
+    );
+}
+
+#[test]
 fn when_it_is_everybody_the_same_users_are_served_all_along() {
     let names: Vec<&'static str> = (0..200)
         .map(|n| &*Box::leak(format!("user-{n}").into_boxed_str()))
