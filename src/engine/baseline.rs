@@ -36,8 +36,8 @@ const FANO_OUTLIER: f64 = 25.0;
 const CV2_MOST: f64 = 1.0;
 /// A fast rate that is further from the baseline than that is an outage or a climb, not noise.
 const SLOW_STRAY: f64 = 0.5;
-/// Of what strays over a minute the fast rate and the baseline hide so much between them: they see
-/// two thirds of its variance.
+/// An exponential mean over `T` keeps `τ ÷ (τ + T)` of the variance of what strays with a memory of
+/// `τ`: of a memory of a minute the fast rate shows two thirds.
 const HIDDEN_SLOW: f64 = 1.5;
 /// The 1-s scale needs this rate, or it sees nothing but Poisson noise.
 const SECONDS_FROM_PER_S: f64 = 50.0;

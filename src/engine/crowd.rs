@@ -123,11 +123,12 @@ struct Seat {
 /// Nothing is learned in a surge, nor while slots are short or were within the last 5 s, for the
 /// first 300 s of that; later slowly, over 1,800 s. So a flood does not become normal by flooding.
 /// In its first 30 s the record learns also while slots are short, but no more of anyone than a
-/// twentieth of what is open: who is normal must become known, also when it begins in a busy moment.
+/// twentieth of what is open, and nothing of the rest: who is normal must become known, also when it
+/// begins in a busy moment.
 ///
-/// Cost: a pass over the seats a lap, and one for each arrival that is beyond what it is entitled
-/// to. Memory: 64 seats of 24 bytes. Weak: more than 64 busy callers share the normal use of the rest, of which a single one
-/// may take a quarter; a flood that keeps below the limit is learned like anything else.
+/// Cost: a pass over the seats a lap, and one for each arrival of a caller that is beyond what it is
+/// entitled to, or has a fourth of the limit. Memory: 64 seats of 24 bytes. Weak: more than 64 busy
+/// callers share the normal use of the rest, of which a single one may take a quarter; a flood that keeps below the limit is learned like anything else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Crowd {
     seats: Vec<Seat>,

@@ -103,7 +103,7 @@ impl Levels {
 /// and the begin of a slow climb.
 ///
 /// Delay at 500/s with noise of 10 %: ×3 in half a second, ×10 in a tenth. Cost: nothing an
-/// event; a lap one logarithm, some 50 ns while all is calm. Memory: 1.5 KiB, constant.
+/// event; a lap one logarithm, some 80 ns while all is calm. Memory: 1.5 KiB, constant.
 ///
 /// Weak: a surge of less than `sensitivity` is watched and never more; below 1/s a surge needs
 /// its `min_excess`; a climb slower than ×2 in 30 minutes is only a drift warning; bursts
@@ -194,7 +194,7 @@ impl Detector {
     /// How many arrivals from the last tick to the next one are a surge; `u32::MAX` when none can
     /// be.
     ///
-    /// Known before they come: an event costs an increment and a comparison. Asking costs some 50 ns.
+    /// Known before they come: an event costs an increment and a comparison. Asking costs some 60 ns.
     pub fn trip_count(&self) -> u32 {
         if self.surge || self.is_warming_up() {
             return u32::MAX;

@@ -90,7 +90,7 @@ pub struct Gate {
     mine: Mine,
     here: Here,
     waiting: Waiting,
-    /// Shadow: slots that are taken on paper alone, until then.
+    /// Shadow: slots that are taken on paper alone, until then; no more than the inflight limit.
     paper: Vec<(Timestamp, Booked)>,
     arrived: Window<RATE_BUCKETS>,
     /// The row as the others know it.
@@ -488,7 +488,13 @@ impl Gate {
             }
             let (place, booked) = self.book(waiter, now);
             if let Some(took) = waiter.took {
-                self.paper.push((now.after(took), booked));
+                if waiter.terms.limits.inflight.is_some() {
+                    self.paper.push((now.after(took), booked));
+                } else {
+                    // It was open for no limit's sake, and nothing would bound how many are kept.
+                    self.mine.paper = self.mine.paper.saturating_sub(1);
+                    self.unbook(booked);
+                }
                 continue;
             }
             out.push(Outcome {

@@ -82,9 +82,10 @@ impl Standing {
         self.waiting > 0 || self.limit > 0 && self.open as f64 * 10.0 >= limit * 9.0
     }
 
-    /// Whether more than a fourth of the slots is free, and nobody waits.
-    fn has_much_room(&self) -> bool {
-        self.waiting == 0 && self.open * 4 < u64::from(self.limit) * 3
+    /// Whether more than a fourth of the slots is free, of `part` of the limit, and nobody waits.
+    fn has_much_room(&self, part: f32) -> bool {
+        let limit = f64::from(self.limit) * f64::from(part);
+        self.waiting == 0 && (self.open as f64) * 4.0 < limit * 3.0
     }
 }
 
@@ -411,8 +412,12 @@ impl TideRecord {
         self.limit = standing.limit;
         let (sheds, surge) = (self.sheds(now), self.alarm.phase() == Phase::Surge);
         let pressure = core::mem::take(&mut self.pressure) && !self.culprit;
-        self.share
-            .lap(sheds, surge, pressure, standing.has_much_room());
+        self.share.lap(
+            sheds,
+            surge,
+            pressure,
+            standing.has_much_room(self.adaptive.part()),
+        );
         let suffered = core::mem::take(&mut self.suffered);
         if standing.adaptive && standing.limit > 0 {
             let distressed = self.alarm.distress().is_distressed();

@@ -362,6 +362,33 @@ fn shadow_refuses_as_many_on_paper_when_all_are_done_before_their_wait_would_end
 }
 
 #[test]
+fn where_no_slot_is_limited_none_is_taken_on_paper() {
+    let limits = Limits {
+        arrivals_per_s: some(1),
+        ..Limits::default()
+    };
+    let rule = Rule {
+        limits,
+        hold: Some(hold(5_000, 2, Order::NewestFirst)),
+        shadow: true,
+    };
+    let world = World::new(1, rule);
+    world.arrive(0);
+    assert_eq!(world.arrive(0), Decision::Hold);
+    // Both are done, the second one while it waits on paper.
+    world.pass(500);
+    world.close_newest(0);
+    world.close_newest(0);
+    assert!(world.workers[0].borrow().gate.needs_fast_tick());
+    for _ in 0..200 {
+        world.pass(10);
+        world.tick(0);
+        assert_eq!(record(&world).totals().open, 0);
+    }
+    assert!(!world.workers[0].borrow().gate.needs_fast_tick());
+}
+
+#[test]
 fn on_paper_a_slot_is_taken_for_as_long_as_it_would_have_been() {
     let rule = Rule {
         shadow: true,

@@ -14,7 +14,7 @@ use crate::{
 
 /// The same surges before tidegate, Envoy's own limits, HAProxy and PgBouncer
 ///
-/// Takes about 20 minutes, or 5 with --quick. Where it may, it installs Debian's packages haproxy
+/// Takes 5 minutes with --quick, and several times that without. Where it may, it installs Debian's packages haproxy
 /// and pgbouncer, which Debian also starts as services; rows of what is missing are left out.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench surge")]
