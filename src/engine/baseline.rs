@@ -48,11 +48,12 @@ const SECONDS_FROM_PER_S: f64 = 50.0;
 /// [`SLEW_PER_S`] it can at most double or halve in 30 minutes. Unit: that of `base`; never below
 /// [`LEAST`]. Cost: one logarithm when the two are close to each other, else none.
 pub(crate) fn follow(base: f64, target: f64, slew: f64) -> f64 {
-    // ln(1.2) / 300 s is beyond either limit, which spares the logarithm.
+    // 1 - 1/x <= ln x <= x - 1 says without a logarithm that the limit is passed.
     let ratio = target / base;
-    let pull = if ratio > 1.2 {
+    let limit = slew * FOLLOW_S;
+    let pull = if ratio - 1.0 >= limit * ratio {
         slew
-    } else if ratio < 1.0 / 1.2 {
+    } else if ratio - 1.0 <= -limit {
         -slew
     } else {
         (libm::log(ratio) / FOLLOW_S).clamp(-slew, slew)

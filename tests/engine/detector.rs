@@ -392,7 +392,7 @@ proptest! {
     #[test]
     fn foreign_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
         let _ = Detector::decode(&bytes, DetectorConfig::default());
-        let mut ours = b"TGD\x01".to_vec();
+        let mut ours = b"TGD\x02".to_vec();
         ours.extend(bytes);
         let _ = Detector::decode(&ours, DetectorConfig::default());
     }
@@ -436,7 +436,11 @@ proptest! {
                 lap += 1;
                 prop_assert_eq!(kept.tick(arrivals), restored.tick(arrivals));
                 prop_assert_eq!(kept.detector.phase(), restored.detector.phase());
-                prop_assert_eq!(kept.detector.trip_count(), restored.detector.trip_count());
+                let count = restored.detector.trip_count();
+                prop_assert_eq!(kept.detector.trip_count(), count);
+                for running in [0, 1, arrivals, count.saturating_sub(1), count, u32::MAX] {
+                    prop_assert_eq!(kept.detector.trips(running), running >= count);
+                }
                 if lap % every == 0 {
                     let bytes = bytes(&restored.detector);
                     restored.detector =

@@ -333,7 +333,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_record_or_none(bytes in prop::collection::vec(any::<u8>(), 0..2500)) {
         let _ = TideRecord::decode(&bytes, DetectorConfig::default());
-        let mut ours = b"TGT\x02".to_vec();
+        let mut ours = b"TGT\x05".to_vec();
         ours.extend(bytes);
         let _ = TideRecord::decode(&ours, DetectorConfig::default());
     }

@@ -24,10 +24,9 @@ const GATHER: Duration = Duration::from_millis(300);
 pub struct Plain {
     detector: Detector,
     phase: Phase,
-    /// So many arrivals of this lap are a surge.
-    trip_count: u32,
-    /// Arrivals since the last look.
+    /// Arrivals since the last look, and whether they were judged before it.
     counted: u32,
+    hurried: bool,
     started: bool,
     now: Timestamp,
     next_tick: Timestamp,
@@ -42,8 +41,8 @@ impl Plain {
         Self {
             detector: Detector::new(surge),
             phase: Phase::WarmUp,
-            trip_count: u32::MAX,
             counted: 0,
+            hurried: true,
             started: false,
             now: Timestamp::ZERO,
             next_tick: Timestamp::ZERO,
@@ -89,8 +88,8 @@ impl Plain {
         let before = self.counted;
         self.counted = before.saturating_add(many);
         self.found.pass(many);
-        if many > 0 && self.counted >= self.trip_count {
-            let tripping = self.trip_count.saturating_sub(before).max(1);
+        if many > 0 && !self.hurried && self.detector.trips(self.counted) {
+            let tripping = self.detector.trip_count().saturating_sub(before).max(1);
             self.hurry(
                 before.saturating_add(tripping),
                 within(start, tripping - 1, many),
@@ -100,7 +99,7 @@ impl Plain {
 
     /// So many arrivals since the last look are a surge by themselves.
     fn hurry(&mut self, running: u32, now: Timestamp) {
-        self.trip_count = u32::MAX;
+        self.hurried = true;
         let changes = self.detector.notice(running, now);
         self.note(changes, now);
     }
@@ -119,7 +118,7 @@ impl Plain {
                 changes.surge_began = after && !before;
                 changes.surge_ended = before && !after;
             }
-            self.trip_count = self.detector.trip_count();
+            self.hurried = false;
             self.note(changes, now);
         }
         let baseline = self.detector.baseline_per_s();
