@@ -133,6 +133,11 @@ impl Alarm {
         &self.distress
     }
 
+    /// Whether the upstream is in distress and has served nobody for a second.
+    pub(crate) fn serves_nobody(&mut self, now: Timestamp) -> bool {
+        self.distress.serves_nobody(now)
+    }
+
     /// Appends all that was learned; the configuration is no part of it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put(MAGIC);

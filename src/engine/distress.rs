@@ -13,6 +13,8 @@ use super::{
 /// The trailing time that is looked at, in 10 buckets and the running one.
 const SPAN: Duration = Duration::from_secs(5);
 const BUCKETS: usize = 11;
+/// So many of them before the running one are a second.
+const LAST_SECOND: u64 = 2;
 /// This many bad answers at least, and this share of all, are distress.
 const LEAST: u64 = 5;
 const SHARE: f64 = 0.1;
@@ -236,6 +238,11 @@ impl Distress {
     /// Whether the upstream is in distress.
     pub const fn is_distressed(&self) -> bool {
         self.distressed
+    }
+
+    /// Whether it has served nobody for a second: then no share of the users is small enough.
+    pub(crate) fn serves_nobody(&mut self, now: Timestamp) -> bool {
+        self.distressed && self.good.newest(now, LAST_SECOND) == 0
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {

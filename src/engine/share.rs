@@ -26,7 +26,8 @@ const LEAST: f32 = 0.02;
 /// have. Near the share at which there was pressure the last time it climbs by 0.003 a lap alone, as
 /// each swing is felt by all users in between; and then it waits three laps for a step to show. After
 /// 3 s without pressure that share is forgotten, and where more than a fourth of the slots is free it
-/// does not count. It falls only while a surge may be shed for, or while it is below 1 already: so it reopens
+/// does not count. While the upstream serves nobody, pressure is none: no share is small enough then,
+/// and all come back at once when it works again. It falls only while a surge may be shed for, or while it is below 1 already: so it reopens
 /// in steps, and steps back when trouble returns.
 ///
 /// A user is served by [`serves`] while its hash is below the share, so those who are served stay

@@ -411,7 +411,8 @@ impl TideRecord {
         }
         self.limit = standing.limit;
         let (sheds, surge) = (self.sheds(now), self.alarm.phase() == Phase::Surge);
-        let pressure = core::mem::take(&mut self.pressure) && !self.culprit;
+        let pressure =
+            core::mem::take(&mut self.pressure) && !self.culprit && !self.alarm.serves_nobody(now);
         self.share.lap(
             sheds,
             surge,

@@ -88,6 +88,16 @@ impl<const N: usize> Window<N> {
         self.buckets.iter().map(|&n| u64::from(n)).sum()
     }
 
+    /// Events of the running bucket and of the `older` ones before it.
+    pub(crate) fn newest(&mut self, now: Timestamp, older: u64) -> u64 {
+        self.advance(now);
+        let buckets =
+            (0..=older.min(N as u64 - 1)).map(|age| self.place(self.head.wrapping_sub(age)));
+        buckets
+            .filter_map(|place| self.buckets.get(place).copied().map(u64::from))
+            .sum()
+    }
+
     fn place(&self, bucket: u64) -> usize {
         (bucket % N as u64) as usize
     }
@@ -157,6 +167,18 @@ mod tests {
         assert_eq!(window.at_most(ms(0)), 3);
         assert_eq!(window.at_most(ms(1_000)), 3);
         assert_eq!(window.at_most(ms(1_100)), 0);
+    }
+
+    #[test]
+    fn the_newest_are_those_of_the_running_bucket_and_a_few_before() {
+        let mut window = Window::<11>::new(SPAN);
+        for bucket in 0..30_u32 {
+            window.add(ms(5_000 + 100 * u64::from(bucket)), bucket);
+        }
+        assert_eq!(window.newest(ms(7_900), 0), 29);
+        assert_eq!(window.newest(ms(7_999), 2), 27 + 28 + 29);
+        assert_eq!(window.newest(ms(8_000), 1), 29);
+        assert_eq!(window.newest(ms(8_000), 99), window.at_most(ms(8_000)));
     }
 
     #[test]

@@ -15,17 +15,18 @@ const TIMED_OUT: u64 = 0x4;
 pub fn ending(kind: Kind, lasted: Duration, patience: Patience) -> Answers {
     let flags = number("response\0flags").unwrap_or(0);
     let mut ending = Answers::default();
-    let refused = || kind == Kind::Http && matches!(number("response\0code"), Some(503 | 429));
     if flags & FAILED != 0 {
         ending.failed = 1;
-    } else if refused() {
-        ending.refused = 1;
-    } else if flags & TIMED_OUT != 0 {
-        ending.silent = 1;
-    } else if kind == Kind::Http {
-        ending.good = 1;
-    } else {
+    } else if kind == Kind::Tcp && flags & TIMED_OUT == 0 {
         ending = Answers::of_connection(silence(lasted), connect, patience);
+    } else {
+        match number("response\0code") {
+            Some(503 | 429) => ending.refused = 1,
+            _ if flags & TIMED_OUT != 0 => ending.silent = 1,
+            // Its client left before there was an answer.
+            None | Some(0) => ending = Answers::of_connection(lasted, || None, patience),
+            Some(_) => ending = Answers::of_connection(Duration::ZERO, || None, patience),
+        }
     }
     ending
 }

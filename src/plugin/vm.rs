@@ -426,6 +426,8 @@ impl Vm {
             if outcome.shadow {
                 continue;
             }
+            // The upstream has had no time to answer whoever waited.
+            guarded.began = self.now;
             let guarded = guarded.clone();
             acts.push(match outcome.decision {
                 Decision::Reject(reason) => {

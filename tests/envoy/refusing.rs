@@ -155,6 +155,53 @@ fn an_upstream_that_accepts_and_says_nothing_is_told_of_and_one_that_is_left_qui
 }
 
 #[test]
+fn an_upstream_that_answers_no_request_is_told_of_and_one_that_is_left_quickly_is_not() {
+    const RULE: &str = "api";
+    let upstream = Upstream::start(Conduct::Http);
+    let bootstrap = HTTP
+        .before(upstream.address)
+        .limits(r#"{"inflight": 1000}"#)
+        .with(CALM);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let asking = Load {
+        words: b"GET / HTTP/1.1\r\nhost: api.example\r\n\r\n",
+        ..Load::new(envoy.listener(HTTP.listener), 40.0)
+    };
+    let load = asking.start();
+    envoy.until("some should have come", |metrics| {
+        metrics.rule(RULE, "tidegate_arrivals_total") >= 40.0
+    });
+    let sent = load.end();
+    envoy.until_quiet(RULE, sent.count);
+    nothing_is_told(&envoy, RULE);
+
+    let load = Load {
+        stay: Duration::from_millis(1300),
+        ..asking
+    };
+    let load = load.start();
+    refused(&envoy.until_event(RULE, REFUSING), 5.0);
+
+    // Whoever comes now is answered, and may stay as long as it likes.
+    upstream.release();
+    let total = sent.count + load.end().count;
+    envoy.until_quiet(RULE, total);
+    let before = envoy.metrics().rule(RULE, REFUSALS);
+    assert!(before >= 5.0, "{before}");
+    let load = Load {
+        stay: Duration::from_millis(1300),
+        ..asking
+    };
+    let load = load.start();
+    envoy.until("some should have come", |metrics| {
+        metrics.rule(RULE, "tidegate_arrivals_total") >= total as f64 + 40.0
+    });
+    let total = total + load.end().count;
+    let metrics = envoy.until_quiet(RULE, total);
+    assert_eq!(metrics.rule(RULE, REFUSALS), before, "{}", metrics.told());
+}
+
+#[test]
 fn an_upstream_that_connects_within_a_second_but_more_slowly_than_it_does_is_told_of() {
     const RULE: &str = "service";
     let upstream = Upstream::start(Conduct::Echo);

@@ -123,8 +123,9 @@ fn when_four_of_five_come_back_at_once_they_are_let_in_as_fast_as_is_possible() 
 
 #[test]
 fn an_upstream_that_answers_again_after_a_silence_is_used_again() {
+    // No share is small enough while nobody is answered: all come in again at once.
     ours(&shapes::silence(), |numbers| {
-        numbers.goodput_percent >= 30.0
+        numbers.goodput_percent >= 68.0 && recovers_within(numbers, 3)
     });
 }
 

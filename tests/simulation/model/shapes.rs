@@ -376,7 +376,7 @@ pub fn flapping(adaptive: bool) -> Shape {
             "flapping"
         },
         name: if adaptive {
-            "flapping, adaptive: true"
+            "it comes and goes, adaptive limit"
         } else {
             "down for 2 of 5 s, six times"
         },

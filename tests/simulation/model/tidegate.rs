@@ -204,19 +204,14 @@ impl House {
                 ..Answers::default()
             };
         }
-        if self.http {
-            return Answers {
-                good: 1,
-                ..Answers::default()
-            };
-        }
         let silence = if stream.answered {
             Duration::ZERO
         } else {
             now.saturating_sub(stream.since)
         };
         let patience = self.posts[stream.worker].sentry.patience();
-        Answers::of_connection(silence, || Some(CONNECT), patience)
+        let connect = (!self.http).then_some(CONNECT);
+        Answers::of_connection(silence, || connect, patience)
     }
 }
 
