@@ -158,6 +158,16 @@ pub enum Place {
     Ghost,
 }
 
+impl Place {
+    /// The place of the class that it is counted for, among those of its rule.
+    pub const fn class(self) -> Option<u8> {
+        match self {
+            Self::Open { booked, .. } => Some(booked.class),
+            _ => None,
+        }
+    }
+}
+
 /// For whom a slot is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Booked {

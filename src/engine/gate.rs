@@ -178,6 +178,11 @@ impl Gate {
         self.left_out(decision, &waiter)
     }
 
+    /// Counts one that was admitted, and is refused after all.
+    pub fn turn_out(&mut self, shadow: bool, reason: Reason) {
+        self.tally.reject(shadow, reason);
+    }
+
     /// Counts an arrival, whatever becomes of it.
     fn count(&mut self, arrival: &Arrival, now: Timestamp) -> Waiter {
         self.arrived.add(now, 1);

@@ -40,6 +40,9 @@ pub struct Wanted {
 pub struct Who<'a> {
     /// Its caller's key, and for how many arrivals it stands.
     pub caller: Option<(&'a [u8], u8)>,
+    /// Where its caller is [known later](Sentry::on_introduced): whose slot it takes meanwhile, and
+    /// for how many arrivals that stands.
+    pub instead: Option<(&'a [u8], u8)>,
     /// Its user's key.
     pub user: Option<&'a [u8]>,
     /// Its class.
@@ -54,6 +57,12 @@ struct CutHere {
     credit: f32,
     /// The user that makes most of it.
     most: Majority,
+}
+
+/// Whether one of a hot caller is let through, and counts as one of its share.
+struct Served {
+    passes: bool,
+    counts: bool,
 }
 
 /// The user that makes most of a hot caller keeps this part of its arrivals, and this one when all
@@ -71,7 +80,8 @@ const OF_MOST_ALONE: f32 = 0.05;
 /// and half as much again. Where its users can be told apart, one that makes more than half of it keeps
 /// a hundredth, and of the others it is always the same ones that are served; otherwise it is every
 /// so-manieth arrival. When it is everybody, a stable share of the users is served.
-/// Arrivals of a class that has reserved slots, or priority 0, are never shed for a surge.
+/// Arrivals of a class that has reserved slots, or priority 0, are never shed for a surge. One whose
+/// caller is known only after it was let through is cut then.
 ///
 /// Cost of a calm arrival: the gate's, an increment and a comparison, and the look-up of a caller
 /// that was looked at.
@@ -150,8 +160,7 @@ impl Sentry {
     ) -> (Decision, Place, Option<Result<Report, Fault>>) {
         let seen = who.caller.map(|(key, weight)| {
             let id = self.callers.arrive_for(key, u32::from(weight));
-            let caller = keyed_hash(self.seed, key);
-            (id, Counted { caller, weight })
+            (id, self.counted(key, weight))
         });
         let news = self
             .lookout
@@ -164,7 +173,9 @@ impl Sentry {
             id,
             terms: *terms,
             class: who.class,
-            counted: seen.map(|(_, counted)| counted),
+            counted: seen
+                .map(|(_, counted)| counted)
+                .or_else(|| who.instead.map(|(key, weight)| self.counted(key, weight))),
         };
         let (decision, place) = match self.sheds(&arrival, seen, who.user) {
             Some(reason) => self.gate.refuse(&arrival, reason, now),
@@ -211,41 +222,22 @@ impl Sentry {
         if self.cuts.is_empty() && self.share >= 1.0 {
             return None;
         }
-        let class = arrival.class;
-        let reserved = arrival.terms.reserved.get(usize::from(class.index));
-        let spared = class.priority == 0 || reserved.is_some_and(|&slots| slots > 0);
         let caller = seen.map(|(_, counted)| counted.caller);
         let user = user.map(|user| keyed_hash(self.seed, user)).or(caller);
-        let cut = self
-            .cuts
-            .iter_mut()
-            .find(|here| Some(here.cut.caller) == caller);
-        let mut counts = true;
-        let reason = match cut {
-            _ if spared => None,
-            Some(here) => {
-                let passes = match user {
-                    Some(user) if Some(user) != caller => {
-                        if here.most.arrive(user) {
-                            // The share is for the others alone.
-                            counts = false;
-                            let alone = here.cut.share >= 1.0;
-                            let part = if alone { OF_MOST_ALONE } else { OF_MOST };
-                            one_in(&mut here.credit, part)
-                        } else {
-                            serves(here.cut.share, 1, user)
-                        }
-                    }
-                    _ => one_in(&mut here.credit, here.cut.share),
-                };
-                (!passes).then_some(Reason::HotCaller)
-            }
+        let class = arrival.class;
+        let spared = is_spared(class, &arrival.terms);
+        let cut = caller
+            .filter(|_| !spared)
+            .and_then(|caller| self.is_cut(caller, user));
+        let (reason, counts) = match cut {
+            _ if spared => (None, true),
+            Some(Served { passes, counts }) => ((!passes).then_some(Reason::HotCaller), counts),
             None => {
                 let served = match user {
                     Some(user) => serves(self.share, class.priority, user),
                     None => one_in(&mut self.share_credit, self.share),
                 };
-                (!served).then_some(Reason::SurgePressure)
+                ((!served).then_some(Reason::SurgePressure), true)
             }
         };
         if let (None, Some((id, counted)), true) = (reason, seen, counts) {
@@ -254,9 +246,71 @@ impl Sentry {
         reason
     }
 
-    /// The caller of a connection that was let through became known from what it sent.
-    pub fn on_introduced(&mut self, caller: &[u8]) {
+    /// What is let through of a caller that is cut, if it is; by its user, where that is known.
+    fn is_cut(&mut self, caller: u64, user: Option<u64>) -> Option<Served> {
+        let here = self
+            .cuts
+            .iter_mut()
+            .find(|here| here.cut.caller == caller)?;
+        let mut counts = true;
+        let passes = match user {
+            Some(user) if user != caller => {
+                if here.most.arrive(user) {
+                    // The share is for the others alone.
+                    counts = false;
+                    let alone = here.cut.share >= 1.0;
+                    let part = if alone { OF_MOST_ALONE } else { OF_MOST };
+                    one_in(&mut here.credit, part)
+                } else {
+                    serves(here.cut.share, 1, user)
+                }
+            }
+            _ => one_in(&mut here.credit, here.cut.share),
+        };
+        Some(Served { passes, counts })
+    }
+
+    fn counted(&self, key: &[u8], weight: u8) -> Counted {
+        Counted {
+            caller: keyed_hash(self.seed, key),
+            weight,
+        }
+    }
+
+    /// The caller of a stream is known when it has ended already.
+    pub fn on_known_late(&mut self, caller: &[u8]) {
         self.callers.arrive(caller);
+    }
+
+    /// The caller of a stream that was let through became known from what it sent or showed: whether
+    /// it is turned out after all, since that caller is hot. Its slot is free when it
+    /// [ends](Self::on_close). `user` is asked only if it matters.
+    pub fn on_introduced(
+        &mut self,
+        caller: &[u8],
+        user: impl FnOnce() -> Option<Vec<u8>>,
+        class: Class,
+        terms: &Terms,
+    ) -> bool {
+        let id = self.callers.arrive(caller);
+        if self.cuts.is_empty() {
+            return false;
+        }
+        let spared = is_spared(class, terms);
+        let user = user().map(|user| keyed_hash(self.seed, &user));
+        let caller = keyed_hash(self.seed, caller);
+        let cut = (!spared).then(|| self.is_cut(caller, user)).flatten();
+        let Served { passes, counts } = cut.unwrap_or(Served {
+            passes: true,
+            counts: true,
+        });
+        if passes && counts {
+            self.callers.passed(id, 1);
+        }
+        if !passes {
+            self.gate.turn_out(terms.shadow, Reason::HotCaller);
+        }
+        !passes
     }
 
     /// The upstream answered a stream that was connecting.
@@ -396,6 +450,12 @@ impl Sentry {
             && self.cuts.is_empty()
             && self.share >= 1.0
     }
+}
+
+/// Whether one is never shed for a surge.
+fn is_spared(class: Class, terms: &Terms) -> bool {
+    let reserved = terms.reserved.get(usize::from(class.index));
+    class.priority == 0 || reserved.is_some_and(|&slots| slots > 0)
 }
 
 /// Where a worker puts its table.

@@ -50,7 +50,6 @@ extern "C" fn proxy_on_tick(root: u32) {
 fn carry_out(act: Act) {
     let id = match &act {
         Act::Resume(id, _) | Act::Refuse(id, ..) | Act::Redirect(id, _) => *id,
-        #[cfg(feature = "inspect")]
         Act::Close(id) => *id,
     };
     let lives = vm::with(|vm| vm.stream(id.0).is_some()).unwrap_or(false);
@@ -71,7 +70,6 @@ fn carry_out(act: Act) {
             }
             Kind::Tcp => tcp::redirect_held(id, &guarded),
         },
-        #[cfg(feature = "inspect")]
         Act::Close(StreamId(id)) => tcp::close(id),
     }
 }

@@ -176,13 +176,14 @@ impl Gates {
         let kind = facts.kind();
         let mut wanted = sentry.wants(kind == Kind::Tcp);
         let key = &guard.rule.key;
-        if matches!(key, Key::None | Key::Postgres(_)) || who::is_shown_later(key, kind) {
+        if *key == Key::None {
             wanted.caller = 0;
         }
         let known = Known::ask(&guard.rule, wanted, facts);
         let caller = known.caller.as_deref();
         let who = Who {
             caller: caller.map(|caller| (caller, wanted.caller)),
+            instead: known.instead.as_deref().map(|key| (key, wanted.caller)),
             user: known.user.as_deref(),
             class: known.class,
         };
@@ -251,10 +252,21 @@ impl Gates {
         }
     }
 
-    /// A caller came that is known from what it sent or showed first.
-    pub fn on_introduced(&mut self, guard: &Guard, caller: &[u8]) {
+    /// A caller is known from what it sent or showed first; whether it is turned out. The effective
+    /// context is its stream's.
+    pub fn on_introduced(&mut self, guard: &Guard, caller: &[u8], kind: Kind, class: u8) -> bool {
+        let Some(sentry) = self.sentry(guard) else {
+            return false;
+        };
+        let user = || who::user(&guard.rule, &Facts::new(kind));
+        let class = who::class_at(&guard.rule, class);
+        sentry.on_introduced(caller, user, class, &guard.terms)
+    }
+
+    /// A caller is known whose stream has ended.
+    pub fn on_known_late(&mut self, guard: &Guard, caller: &[u8]) {
         if let Some(sentry) = self.sentry(guard) {
-            sentry.on_introduced(caller);
+            sentry.on_known_late(caller);
         }
     }
 

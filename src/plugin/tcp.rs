@@ -110,7 +110,16 @@ mod inspect {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Refusal {
         protocol: Protocol,
+        /// It had been led to its database before, whose answer is replaced.
+        turned_out: bool,
         answered: bool,
+    }
+
+    impl Refusal {
+        /// Whether the client is answered by replacing what comes from the upstream.
+        fn is_from_upstream(self) -> bool {
+            self.turned_out || self.protocol == Protocol::Mysql
+        }
     }
 
     /// The connections that are being refused, in the order of the time when they are closed.
@@ -187,6 +196,7 @@ mod inspect {
             if let Some(stream) = vm.stream(id) {
                 stream.refusal = Some(Refusal {
                     protocol: rule.protocol,
+                    turned_out: false,
                     answered: false,
                 });
             }
@@ -203,6 +213,8 @@ mod inspect {
         Wait,
         /// They are replaced by these.
         Replaced(Vec<u8>),
+        /// They are dropped, and the connection is closed.
+        Close,
     }
 
     /// The client sent something.
@@ -219,8 +231,8 @@ mod inspect {
                 if held || stream.kept.is_some() {
                     return Pass::Wait;
                 }
-                if !stream.introduced {
-                    introduce(vm, id);
+                if !stream.introduced && introduce(vm, id) {
+                    return turn_out(vm, id);
                 }
                 return Pass::Unchanged;
             };
@@ -228,7 +240,7 @@ mod inspect {
                 vm.refusals.close_next(StreamId(id));
                 return Pass::Unchanged;
             }
-            if refusal.answered || refusal.protocol != Protocol::Postgres {
+            if refusal.answered || refusal.is_from_upstream() {
                 return Pass::Replaced(Vec::new());
             }
             let bytes = host::buffer(Buffer::Downstream, postgres::MAX_FIRST);
@@ -266,22 +278,61 @@ mod inspect {
                 }
                 return Pass::Unchanged;
             };
-            if refusal.protocol != Protocol::Mysql || size == 0 {
+            if !refusal.is_from_upstream() || size == 0 {
                 return Pass::Unchanged;
             }
             if core::mem::replace(&mut refusal.answered, true) {
                 return Pass::Replaced(Vec::new());
             }
+            let protocol = refusal.protocol;
             let now = host::now();
             vm.refusals.answered(StreamId(id), now);
-            Pass::Replaced(mysql::error(MESSAGE))
+            Pass::Replaced(match protocol {
+                Protocol::Postgres => postgres::error(MESSAGE, HINT),
+                Protocol::Mysql | Protocol::Tcp => mysql::error(MESSAGE),
+            })
         });
         carry_out(id, Buffer::Upstream, pass)
     }
 
-    /// Looks into what a client says first, where that says who it is.
-    fn introduce(vm: &mut vm::Vm, id: u32) {
-        let Some(stream) = vm.stream(id) else { return };
+    /// Refuses a client that has just said who it is, and whose connection leads to its database.
+    ///
+    /// The database is asked instead whether it encrypts, and not what the client has asked already:
+    /// that costs it nothing and leaves no line in its log. Its answer is replaced by the refusal.
+    fn turn_out(vm: &mut vm::Vm, id: u32) -> Pass {
+        let Some(stream) = vm.stream(id) else {
+            return Pass::Close;
+        };
+        let rule = stream.guarded.as_ref().and_then(Guarded::guard);
+        let speaks = rule.is_some_and(|guard| {
+            matches!(guard.rule.reject.tcp, TcpReject::Protocol { .. })
+                && guard.rule.protocol == Protocol::Postgres
+        });
+        if !speaks {
+            return Pass::Close;
+        }
+        let question = if stream.asked_for_tls {
+            postgres::ASKS_FOR_GSSAPI
+        } else {
+            postgres::ASKS_FOR_TLS
+        };
+        stream.refusal = Some(Refusal {
+            protocol: Protocol::Postgres,
+            turned_out: true,
+            answered: false,
+        });
+        if !vm.refusals.begin(StreamId(id), host::now()) {
+            vm.fault(id, Fault::RefusalsFull);
+            return Pass::Close;
+        }
+        Pass::Replaced(question.to_vec())
+    }
+
+    /// Looks into what a client says first, where that says who it is; whether it is turned out.
+    fn introduce(vm: &mut vm::Vm, id: u32) -> bool {
+        let Some(stream) = vm.stream(id) else {
+            return false;
+        };
         let key = stream
             .guarded
             .as_ref()
@@ -289,21 +340,25 @@ mod inspect {
             .map(|guard| &guard.rule.key);
         let Some(Key::Postgres(name)) = key else {
             stream.introduced = true;
-            return;
+            return false;
         };
         let name = *name;
         let bytes = host::buffer(Buffer::Downstream, postgres::MAX_FIRST);
         match postgres::First::read(&bytes) {
             // It asks something before, and says it then; or in plain text never.
-            postgres::First::EncryptionRequest => {}
+            postgres::First::EncryptionRequest => {
+                stream.asked_for_tls |= bytes == postgres::ASKS_FOR_TLS;
+                false
+            }
             postgres::First::Startup => {
                 stream.introduced = true;
                 let caller = postgres::parameter(&bytes, name).unwrap_or_default();
-                vm.on_introduced(id, caller);
+                vm.on_introduced(id, caller)
             }
             // Split over two pieces of data: rare, and not worth holding it up for.
             postgres::First::Incomplete | postgres::First::Cancel | postgres::First::Foreign => {
-                stream.introduced = true
+                stream.introduced = true;
+                false
             }
         }
     }
@@ -333,6 +388,10 @@ mod inspect {
         match pass {
             None | Some(Pass::Unchanged) => Action::Continue,
             Some(Pass::Wait) => Action::Pause,
+            Some(Pass::Close) => {
+                super::close(id);
+                Action::Pause
+            }
             Some(Pass::Replaced(bytes)) => {
                 if host::replace_buffer(buffer, &bytes).is_err() {
                     vm::with(|vm| {

@@ -96,6 +96,9 @@ pub struct Stream {
     /// The upstream has said something.
     #[cfg(feature = "inspect")]
     pub answered: bool,
+    /// The client has asked whether the database speaks TLS.
+    #[cfg(feature = "inspect")]
+    pub asked_for_tls: bool,
     /// The client's first message has been read, or is not to be.
     #[cfg(feature = "inspect")]
     pub introduced: bool,
@@ -134,7 +137,6 @@ pub enum Act {
     /// One that was held goes to another upstream.
     Redirect(StreamId, Guarded),
     /// Its refusal has been read, or nobody reads it.
-    #[cfg(feature = "inspect")]
     Close(StreamId),
 }
 
@@ -196,6 +198,8 @@ impl Vm {
                 #[cfg(feature = "inspect")]
                 answered: false,
                 #[cfg(feature = "inspect")]
+                asked_for_tls: false,
+                #[cfg(feature = "inspect")]
                 introduced: false,
             },
         );
@@ -221,7 +225,7 @@ impl Vm {
             let was_open = matches!(guarded.place, Place::Open { .. } | Place::Ghost);
             // Whom we refused had no time to say who it is.
             if stranger && was_open {
-                self.gates.on_introduced(guard, &peer().unwrap_or_default());
+                self.gates.on_known_late(guard, &peer().unwrap_or_default());
             }
             if !guarded.judged && was_open {
                 let lasted = self.now.since(guarded.began);
@@ -371,13 +375,24 @@ impl Vm {
         }
     }
 
-    /// A stream's caller is known from what it sent or showed first.
-    pub fn on_introduced(&mut self, id: u32, caller: &[u8]) {
-        if let Some(stream) = self.streams.get(&id)
-            && let Some(guard) = stream.guarded.as_ref().and_then(Guarded::guard)
-        {
-            self.gates.on_introduced(guard, caller);
-        }
+    /// A stream's caller is known from what it sent or showed first; whether it is turned out, since
+    /// that caller is hot. The effective context is the stream's.
+    pub fn on_introduced(&mut self, id: u32, caller: &[u8]) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
+        let Some(guarded) = &mut stream.guarded else {
+            return false;
+        };
+        let Some(guard) = guarded.active.guards.get(guarded.rule) else {
+            return false;
+        };
+        let class = guarded.place.class().unwrap_or(u8::MAX);
+        let out = self.gates.on_introduced(guard, caller, guarded.kind, class)
+            && guard.rule.mode == Mode::Enforce;
+        // How the upstream took it says nothing then.
+        guarded.judged |= out;
+        out
     }
 
     /// The upstream refused a stream in its own protocol.
@@ -410,10 +425,10 @@ impl Vm {
         self.now = host::now();
         #[cfg(not(feature = "inspect"))]
         self.ask_who_was_answered(root);
-        self.ask_who_came(root);
+        let mut acts = Vec::new();
+        self.ask_who_came(root, &mut acts);
         let mut outcomes = core::mem::take(&mut self.outcomes);
         self.gates.on_tick(self.now, &mut outcomes);
-        let mut acts = Vec::new();
         for outcome in outcomes.drain(..) {
             let Some(guarded) = self
                 .streams
@@ -501,14 +516,16 @@ impl Vm {
     }
 
     /// A connection begins before its client has shown its certificate, so that is asked for later.
-    fn ask_who_came(&mut self, root: u32) {
+    fn ask_who_came(&mut self, root: u32, acts: &mut Vec<Act>) {
         let Some(callers) = self.strangers.ask(self.now) else {
             return;
         };
-        let _ = host::set_effective_context(root);
         for (id, caller) in &callers {
-            self.on_introduced(*id, caller);
+            if host::set_effective_context(*id).is_ok() && self.on_introduced(*id, caller) {
+                acts.push(Act::Close(StreamId(*id)));
+            }
         }
+        let _ = host::set_effective_context(root);
     }
 
     /// Ticks faster if somebody waits for it, or at all. Never slower, for that restarts a timer

@@ -20,6 +20,8 @@ const MAX_KEY: usize = 256;
 #[derive(Debug, Default)]
 pub struct Known {
     pub caller: Option<Vec<u8>>,
+    /// Where the caller is only known later.
+    pub instead: Option<Vec<u8>>,
     pub user: Option<Vec<u8>>,
     pub class: Class,
 }
@@ -27,25 +29,32 @@ pub struct Known {
 impl Known {
     /// Asks the host about the stream of the effective context, which is just beginning.
     pub fn ask(rule: &Rule, wanted: Wanted, facts: &Facts) -> Self {
-        let caller = (wanted.caller > 0)
+        let asked = wanted.caller > 0;
+        let later = is_known_later(&rule.key, facts.kind());
+        let caller = (asked && !later)
             .then(|| caller(&rule.key, facts))
             .flatten();
-        let user = match &rule.sticky {
-            _ if !wanted.user => None,
-            // The gate takes the caller where no user is named.
-            Sticky::Key => None,
-            Sticky::SourceIp => facts.source_key(),
-            Sticky::Header(name) => facts.header(name),
-            Sticky::Cookie(name) => facts
-                .header("cookie")
-                .and_then(|cookies| cookie(&cookies, name.as_bytes()).map(<[u8]>::to_vec)),
-        };
         Self {
             caller: caller.map(cut),
-            user: user.map(cut),
+            instead: (asked && later).then(|| facts.source_key()).flatten(),
+            user: wanted.user.then(|| user(rule, facts)).flatten(),
             class: class(rule, facts),
         }
     }
+}
+
+/// The user that a rule tells apart, cut to what is taken for a key.
+pub fn user(rule: &Rule, facts: &Facts) -> Option<Vec<u8>> {
+    let user = match &rule.sticky {
+        // The gate takes the caller where no user is named.
+        Sticky::Key => None,
+        Sticky::SourceIp => facts.source_key(),
+        Sticky::Header(name) => facts.header(name),
+        Sticky::Cookie(name) => facts
+            .header("cookie")
+            .and_then(|cookies| cookie(&cookies, name.as_bytes()).map(<[u8]>::to_vec)),
+    };
+    user.map(cut)
 }
 
 fn cut(mut key: Vec<u8>) -> Vec<u8> {
@@ -57,6 +66,12 @@ fn cut(mut key: Vec<u8>) -> Vec<u8> {
 /// before its TLS handshake.
 pub fn is_shown_later(key: &Key, kind: Kind) -> bool {
     *key == Key::Peer && kind == Kind::Tcp
+}
+
+/// Whether a stream's caller is not known when it begins: it is in its first message, or shown soon.
+/// Until then its address stands for it.
+fn is_known_later(key: &Key, kind: Kind) -> bool {
+    matches!(key, Key::Postgres(_)) || is_shown_later(key, kind)
 }
 
 /// What a rule's key says of an arrival; a missing one is a caller, too, without a name.
@@ -90,10 +105,15 @@ fn class(rule: &Rule, facts: &Facts) -> Class {
         };
         source() && header()
     });
-    let class = found.and_then(|index| Some((index, rule.classes.get(index)?)));
-    class.map_or_else(Class::default, |(index, class)| Class {
-        // At most MAX_CLASSES of them exist.
-        index: index as u8,
+    // At most MAX_CLASSES of them exist.
+    found.map_or_else(Class::default, |index| class_at(rule, index as u8))
+}
+
+/// The class at that place of a rule, or that of an arrival that no class is for.
+pub fn class_at(rule: &Rule, index: u8) -> Class {
+    let class = rule.classes.get(usize::from(index));
+    class.map_or_else(Class::default, |class| Class {
+        index,
         priority: class.priority,
     })
 }

@@ -11,6 +11,12 @@ pub const MAX_FIRST: usize = 10_000;
 /// `N`: the server does not speak TLS (or GSSAPI); the client may go on without.
 pub const NO_ENCRYPTION: &[u8] = b"N";
 
+/// A client's question whether the server speaks TLS; it answers with one byte. It can be asked once.
+pub const ASKS_FOR_TLS: &[u8] = &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// The same for GSSAPI.
+pub const ASKS_FOR_GSSAPI: &[u8] = &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
@@ -137,8 +143,12 @@ mod tests {
     fn every_first_message_is_told_apart() {
         assert_eq!(First::read(&startup()), First::Startup);
         assert_eq!(First::read(&message((3 << 16) + 2, b"\0")), First::Startup);
-        for code in [SSL_REQUEST, GSSENC_REQUEST] {
-            assert_eq!(First::read(&message(code, b"")), First::EncryptionRequest);
+        for (code, bytes) in [
+            (SSL_REQUEST, ASKS_FOR_TLS),
+            (GSSENC_REQUEST, ASKS_FOR_GSSAPI),
+        ] {
+            assert_eq!(message(code, b""), bytes);
+            assert_eq!(First::read(bytes), First::EncryptionRequest);
         }
         assert_eq!(
             First::read(&message(CANCEL_REQUEST, &[0; 8])),

@@ -73,6 +73,32 @@ impl House {
         self.arrive_as(worker, caller, caller, Class::default())
     }
 
+    /// Lets one of an address come, that says afterwards who it is; whether it stays.
+    fn introduce(&mut self, worker: usize, address: &'static str, caller: &str) -> bool {
+        let id = StreamId(self.last + 1);
+        let decision = self.come_from(worker, address);
+        let class = Class::default();
+        let mut post = self.posts[worker].borrow_mut();
+        let out = decision == Decision::Admit
+            && post
+                .sentry
+                .on_introduced(caller.as_bytes(), || None, class, &self.terms);
+        if out && let Some(index) = post.open.iter().position(|open| open.id == id) {
+            let open = post.open.remove(index);
+            post.sentry.on_close(id, open.place);
+        }
+        decision == Decision::Admit && !out
+    }
+
+    /// Lets one of an address come that says nothing yet.
+    fn come_from(&mut self, worker: usize, address: &'static str) -> Decision {
+        let who = Who {
+            instead: Some((address.as_bytes(), 1)),
+            ..Who::default()
+        };
+        self.decide(worker, address, who)
+    }
+
     fn arrive_as(
         &mut self,
         worker: usize,
@@ -80,15 +106,20 @@ impl House {
         user: &str,
         class: Class,
     ) -> Decision {
-        self.last += 1;
-        let id = StreamId(self.last);
-        let mut post = self.posts[worker].borrow_mut();
-        let wanted = post.sentry.wants(true);
+        let wanted = self.posts[worker].borrow_mut().sentry.wants(true);
         let who = Who {
             caller: Some((caller.as_bytes(), wanted.caller)),
+            instead: None,
             user: wanted.user.then_some(user.as_bytes()),
             class,
         };
+        self.decide(worker, caller, who)
+    }
+
+    fn decide(&mut self, worker: usize, caller: &'static str, who: Who<'_>) -> Decision {
+        self.last += 1;
+        let id = StreamId(self.last);
+        let mut post = self.posts[worker].borrow_mut();
         let mut records = RuleRecords::new(&mut self.store, &self.keys, self.setting);
         let (decision, place, _) =
             post.sentry
@@ -203,6 +234,60 @@ fn a_newcomer_never_takes_the_slots_that_a_steady_caller_needs() {
         assert!(house.rejected(Reason::HotCaller) > 0);
         assert_eq!(house.rejected(Reason::InflightLimit), 0);
     }
+}
+
+#[test]
+fn while_nobody_has_said_who_it_is_slots_are_shared_by_address() {
+    let mut house = House::new(2, no_hold(100));
+    for lap in 0..100 {
+        if house.has("steady") >= 20 {
+            house.close("steady");
+        }
+        house.lap();
+        while house.has("steady") < 20 {
+            assert_eq!(house.come_from(lap % 2, "steady"), Decision::Admit);
+        }
+    }
+    for round in 0..50 {
+        for n in 0..300 {
+            let _ = house.come_from((n + round) % 2, "flood");
+        }
+        house.close("steady");
+        house.lap();
+        assert_eq!(house.come_from(round % 2, "steady"), Decision::Admit);
+    }
+    let flood = house.has("flood");
+    assert!((50..=80).contains(&flood), "{flood}");
+}
+
+#[test]
+fn who_says_late_that_it_is_hot_is_turned_out_and_gives_its_slot_back() {
+    let mut house = House::new(2, no_hold(20));
+    // Everybody comes from one address.
+    let mut run = |laps: usize, flood: usize| {
+        let (mut app, mut batch, mut left) = (0, 0, 0);
+        for lap in 0..laps {
+            for n in 0..3 {
+                app += usize::from(house.introduce((lap + n) % 2, "shared", "app"));
+            }
+            for n in 0..flood {
+                batch += usize::from(house.introduce((lap + n) % 2, "shared", "batch"));
+            }
+            house.lap();
+            if lap % 2 == 1 {
+                while house.close("shared") {}
+            }
+            left = house.rejected(Reason::HotCaller) as usize;
+        }
+        (app, batch, left)
+    };
+    let (app, _, left) = run(1200, 0);
+    assert_eq!((app, left), (3600, 0));
+    run(30, 100);
+    let (app, batch, left) = run(100, 100);
+    assert!(batch < 300, "{batch} of the flood stay");
+    assert!(left > 500, "{left} were turned out");
+    assert!(app > 270, "{app} of 300");
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Who makes a surge, by whatever callers are told apart.
 
-use std::{thread, time::Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use tokio_postgres::config::SslMode;
+use tokio_postgres::{config::SslMode, error::SqlState};
 
 use crate::harness::{
     Conduct, Envoy, Event, HTTP, PATIENCE, POSTGRES, Upstream, block_on, connect, http,
+    metrics::Metrics,
     postgres::{Postgres, login, login_as},
 };
 
@@ -133,6 +137,92 @@ fn a_surge_of_database_sessions_names_the_user() {
     assert_eq!(event.callers()[0], "batch", "{}", event.json);
     let share = event.json["callers"][0]["share"].as_f64();
     assert!(share >= Some(0.8), "{}", event.json);
+}
+
+#[test]
+fn a_database_user_that_opens_far_more_sessions_than_it_does_is_turned_out_and_the_others_are_not()
+{
+    const RULE: &str = "orders-db";
+    let database = Postgres::shared();
+    block_on(async {
+        let client = login(database.address, SslMode::Disable).await.expect("in");
+        let batch = client.batch_execute("CREATE ROLE flood LOGIN").await;
+        batch.expect("a second user");
+    });
+    let bootstrap = POSTGRES
+        .before(database.address)
+        .limits(r#"{"inflight": 30}"#)
+        .with(r#""key": "postgres.user", "surge": {"baseline_per_s": 10}"#);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(POSTGRES.listener);
+    let refused = |metrics: &Metrics| {
+        metrics.sum(
+            "tidegate_rejected_total",
+            &[("rule", RULE), ("reason", "hot_caller")],
+        )
+    };
+    block_on(async {
+        for _ in 0..40 {
+            drop(login(address, SslMode::Disable).await.expect("let in"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // Each holds its session for a while, and comes again at once.
+        let floods: Vec<_> = (0..60)
+            .map(|number| {
+                let mode = [SslMode::Disable, SslMode::Prefer][number % 2];
+                tokio::spawn(async move {
+                    let mut told = Vec::new();
+                    loop {
+                        match login_as("flood", address, mode).await {
+                            Ok(session) => {
+                                tokio::time::sleep(Duration::from_millis(300)).await;
+                                drop(session);
+                            }
+                            Err(error) => told.push(error.code().cloned()),
+                        }
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        if told.len() > 10 {
+                            return told;
+                        }
+                    }
+                })
+            })
+            .collect();
+        let since = Instant::now();
+        while refused(&envoy.metrics()) < 100.0 {
+            assert!(since.elapsed() < PATIENCE, "nobody is turned out");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let mut served = 0;
+        for _ in 0..50 {
+            served += u32::from(login(address, SslMode::Disable).await.is_ok());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(served >= 48, "{served} of 50");
+        for flood in floods {
+            let told = flood.await.expect("it ends");
+            let clear = told
+                .iter()
+                .filter(|code| **code == Some(SqlState::TOO_MANY_CONNECTIONS));
+            assert_eq!(clear.count(), told.len(), "{told:?}");
+        }
+    });
+    let event = envoy.until_event(RULE, "surge_started");
+    assert_eq!(event.callers()[0], "flood", "{}", event.json);
+    let metrics = envoy.metrics();
+    assert_eq!(
+        metrics.rule(RULE, "tidegate_faults_total"),
+        0.0,
+        "{}",
+        metrics.told()
+    );
+    let [arrived, admitted, rejected] = ["arrivals", "admitted", "rejected"]
+        .map(|what| metrics.sum(&format!("tidegate_{what}_total"), &[("rule", RULE)]));
+    assert!(
+        admitted + rejected > arrived + 20.0,
+        "nobody was let in and turned out: {}",
+        metrics.told()
+    );
 }
 
 /// Asks with as many different headers, eight at a time.

@@ -3,13 +3,14 @@
 use std::{
     io::Read,
     net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::harness::{
-    Conduct, Envoy, Event, HTTP, Load, PATIENCE, TCP, Upstream, http,
-    tls::{Authority, Identity, TlsClient, greeting},
+    Conduct, Envoy, Event, HTTP, Load, PATIENCE, TCP, Upstream, connect, http,
+    tls::{Authority, Identity, TlsClient, greeting, shake_hands},
 };
 
 const TLS_INSPECTOR: &str = r#"    listener_filters:
@@ -152,4 +153,46 @@ fn a_surge_of_connections_that_stay_names_the_peer_that_their_certificate_names(
 #[test]
 fn a_surge_of_short_connections_names_the_peer_that_their_certificate_names() {
     connections_of_a_peer(false);
+}
+
+#[test]
+fn a_peer_that_floods_is_turned_out_when_it_has_shown_its_certificate() {
+    const RULE: &str = "service";
+    let upstream = Upstream::start(Conduct::Echo);
+    let (authority, server, [_, culprit]) = peers();
+    let tls = authority.listener(&server, true);
+    let bootstrap = TCP
+        .before(upstream.address)
+        .limits(r#"{"inflight": 8}"#)
+        .with(r#""key": "peer", "surge": {"baseline_per_s": 5, "min_excess": 10}"#)
+        .set(
+            "    - filters:\n",
+            &format!("    - transport_socket: {tls}\n      filters:\n"),
+        );
+    let envoy = Envoy::start(&bootstrap, 2);
+    let address = envoy.listener(TCP.listener);
+    // Whoever stays without a word saturates the upstream.
+    let _idle: Vec<_> = (0..7).map(|_| connect(address)).collect();
+    let (since, done) = (Instant::now(), AtomicBool::new(false));
+    let turned_out = || {
+        let labels = [("rule", RULE), ("reason", "hot_caller")];
+        envoy.metrics().sum("tidegate_rejected_total", &labels)
+    };
+    let mut out = 0.0;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    shake_hands(address, &culprit);
+                }
+            });
+        }
+        while out < 5.0 && since.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(200));
+            out = turned_out();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(out >= 5.0, "{out} were turned out");
+    assert!(upstream.seen().peak <= 8, "{}", upstream.seen().peak);
 }

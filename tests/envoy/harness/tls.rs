@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -26,6 +26,14 @@ pub struct Authority(Folder);
 pub struct Identity {
     certificate: PathBuf,
     key: PathBuf,
+}
+
+impl Identity {
+    /// A program of OpenSSL's comes as this one.
+    fn shown_by(&self, command: &mut Command) {
+        command.arg("-cert").arg(&self.certificate);
+        command.arg("-key").arg(&self.key);
+    }
 }
 
 impl Authority {
@@ -118,15 +126,22 @@ fn s_client(to: SocketAddr, host: Option<&str>, identity: Option<&Identity>) -> 
         Some(host) => command.args(["-servername", host]),
         None => command.arg("-noservername"),
     };
-    if let Some(Identity { certificate, key }) = identity {
-        let option = |command: &mut Command, name: &str, file: &Path| {
-            command.arg(name).arg(file);
-        };
-        option(&mut command, "-cert", certificate);
-        option(&mut command, "-key", key);
+    if let Some(identity) = identity {
+        identity.shown_by(&mut command);
     }
     command.stdin(Stdio::piped()).stderr(Stdio::null());
     command
+}
+
+/// Shakes hands again and again for a second, as somebody, and leaves each time; or less when a
+/// connection fails.
+pub fn shake_hands(to: SocketAddr, identity: &Identity) {
+    let mut command = openssl();
+    command.args(["s_time", "-new", "-time", "1"]);
+    command.args(["-connect", &to.to_string()]);
+    identity.shown_by(&mut command);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::null()).status().expect("it runs");
 }
 
 /// A client that speaks TLS.

@@ -222,6 +222,7 @@ impl Guard for House {
         let wanted = post.sentry.wants(!self.http);
         let who = Who {
             caller: (wanted.caller > 0).then_some((address.as_bytes(), wanted.caller)),
+            instead: None,
             user: wanted.user.then_some(address.as_bytes()),
             class: Class::default(),
         };

@@ -267,6 +267,7 @@ impl Guarded {
         }
         let who = Who {
             caller: caller.map(|caller| (caller, wanted.caller)),
+            instead: None,
             user: known.user.as_deref().filter(|_| wanted.user),
             class: known.class,
         };
