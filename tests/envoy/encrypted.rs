@@ -172,7 +172,7 @@ fn a_peer_that_floods_is_turned_out_when_it_has_shown_its_certificate() {
     let envoy = Envoy::start(&bootstrap, 2);
     let address = envoy.listener(TCP.listener);
     // Whoever stays without a word saturates the upstream.
-    let _idle: Vec<_> = (0..7).map(|_| connect(address)).collect();
+    let _idle: Vec<_> = (0..6).map(|_| connect(address)).collect();
     let (since, done) = (Instant::now(), AtomicBool::new(false));
     let turned_out = || {
         let labels = [("rule", RULE), ("reason", "hot_caller")];
@@ -180,7 +180,7 @@ fn a_peer_that_floods_is_turned_out_when_it_has_shown_its_certificate() {
     };
     let mut out = 0.0;
     thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..8 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     shake_hands(address, &culprit);
