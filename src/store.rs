@@ -9,7 +9,7 @@ use crate::engine::{
 
 /// Every key begins with this, since a host may have one space for all of its plugins; the number
 /// changes with the layout of what is there.
-pub const PREFIX: &str = "tidegate/2";
+pub const PREFIX: &str = "tidegate/3";
 
 /// How often a change is begun anew when others get in between.
 ///

@@ -155,6 +155,45 @@ pub(crate) enum Claim {
     InSurge,
 }
 
+/// What callers may still need.
+#[derive(Clone, Copy, Debug, Default)]
+struct Needs {
+    mean: f64,
+    variance: f64,
+    /// What they have of it.
+    used: u64,
+}
+
+impl Needs {
+    fn of(normal: &Normal, open: u64) -> Self {
+        let presence = normal.presence();
+        let deviation = f64::from(presence * normal.margin() / SIGMAS);
+        Self {
+            mean: f64::from(presence * normal.mean),
+            variance: deviation * deviation,
+            used: open.min(u64::from(normal.entitled)),
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.mean += more.mean;
+        self.variance += more.variance;
+        self.used += more.used;
+    }
+
+    /// How many of `limit` slots are kept for them, used or not.
+    fn kept(&self, limit: u64, claim: Claim) -> u64 {
+        let free = (limit as f64 - self.mean).max(0.0);
+        let margin = (f64::from(SIGMAS) * libm::sqrt(self.variance)).min(0.5 * free);
+        // To the nearest, or a trace of somebody who is long gone would cost a whole slot.
+        let needed = match claim {
+            Claim::Normal => libm::floor(0.9 * self.mean) as u64,
+            Claim::None | Claim::InSurge => libm::floor(self.mean + margin + 0.5) as u64,
+        };
+        needed.min(limit)
+    }
+}
+
 /// What each of the callers with a seat has open, by its seat.
 pub(crate) type Opens = [u32; MAX_SEATS];
 
@@ -241,30 +280,38 @@ impl Crowd {
         if own_open < exempt {
             return 0;
         }
-        let (mut kept, mut variance, mut used) = (0.0, 0.0, 0);
-        let mut keep = |normal: &Normal, open: u64| {
-            let presence = normal.presence();
-            let deviation = presence * normal.margin() / SIGMAS;
-            kept += presence * normal.mean;
-            variance += deviation * deviation;
-            used += open.min(u64::from(normal.entitled));
-        };
+        let mut needs = Needs::default();
         if own.is_some() {
-            keep(&self.rest, rest);
+            needs.add(Needs::of(&self.rest, rest));
         }
         for (index, (seat, open)) in self.seats.iter().zip(opens).enumerate() {
             if seat.normal.entitled > 0 && own != Some(index) {
-                keep(&seat.normal, u64::from(*open));
+                needs.add(Needs::of(&seat.normal, u64::from(*open)));
             }
         }
-        let free = (limit as f32 - kept).max(0.0);
-        let margin = (SIGMAS * libm::sqrtf(variance)).min(0.5 * free);
-        // To the nearest, or a trace of somebody who is long gone would cost a whole slot.
-        let needed = match claim {
-            Claim::Normal => libm::floorf(0.9 * kept) as u64,
-            Claim::None | Claim::InSurge => libm::floorf(kept + margin + 0.5) as u64,
-        };
-        needed.min(limit).saturating_sub(used)
+        needs.kept(limit, claim).saturating_sub(needs.used)
+    }
+
+    /// No less than is [held back](Self::held_back) from anybody, whoever it is.
+    pub fn most_held_back(&self, opens: &Opens, total: u64, limit: u64) -> u64 {
+        let seats = self.seats.iter().zip(opens);
+        let known = seats.filter(|(seat, _)| seat.normal.entitled > 0);
+        let known = known.map(|(seat, open)| Needs::of(&seat.normal, u64::from(*open)));
+        let rest = Needs::of(&self.rest, self.rest(opens, total));
+        let each = known.chain([rest]);
+        let mut all = Needs::default();
+        each.clone().for_each(|needs| all.add(needs));
+        let most = each.map(|own| {
+            let others = Needs {
+                mean: (all.mean - own.mean).max(0.0),
+                variance: (all.variance - own.variance).max(0.0),
+                used: all.used - own.used,
+            };
+            let kept = others.kept(limit, Claim::None);
+            kept.saturating_sub(others.used)
+        });
+        // Differences of sums are not to the last digit what the sums of the others are.
+        most.max().unwrap_or(0).saturating_add(1)
     }
 
     /// Whether `now`'s lap of 100 ms is not the one that was learned last; it begins with the first
@@ -402,5 +449,49 @@ impl Here {
     pub fn callers(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
         let callers = self.callers.iter().copied();
         callers.filter(|(_, open)| *open > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn from_nobody_more_is_held_back_than_the_bound_says(
+            callers in prop::collection::vec((0_u32..200, 0_u32..200, 0_u32..300), 1..=MAX_SEATS),
+            rest in (0_u32..200, 0_u32..200, 0_u32..300),
+            limit in 1_u64..2_000,
+            laps in 1_u64..400,
+        ) {
+            let mut crowd = Crowd::default();
+            let mut opens = [0; MAX_SEATS];
+            for (index, _) in callers.iter().enumerate() {
+                crowd.take_seat(index as u64, &opens);
+            }
+            // Each has so much open in every other lap, and so much in the others.
+            for lap in 1..=laps {
+                for (open, (even, odd, _)) in opens.iter_mut().zip(&callers) {
+                    *open = if lap % 2 == 0 { *even } else { *odd };
+                }
+                let known: u32 = opens.iter().sum();
+                let more = if lap % 2 == 0 { rest.0 } else { rest.1 };
+                crowd.learn(lap * 100, &opens, u64::from(known + more), false, false);
+            }
+            for (open, (.., now)) in opens.iter_mut().zip(&callers) {
+                *open = *now;
+            }
+            let total = u64::from(opens.iter().sum::<u32>() + rest.2);
+            let bound = crowd.most_held_back(&opens, total, limit);
+            let seats = (0..callers.len() as u8).map(Some).chain([None]);
+            for seat in seats {
+                for claim in [Claim::None, Claim::Normal, Claim::InSurge] {
+                    let held_back = crowd.held_back(seat, &opens, total, limit, claim);
+                    prop_assert!(held_back <= bound, "{held_back} of {seat:?}, {bound}");
+                }
+            }
+        }
     }
 }

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 use core::{num::NonZeroU32, time::Duration};
 
 use super::{
+    arrivals::Tokens,
     crowd::Here,
-    decision::{Arrival, Booked, Decision, Fault, MAX_CLASSES, Outcome, Place, Reason},
-    ledger::{Ledger, Regime},
+    decision::{Arrival, Booked, Decision, Fault, MAX_CLASSES, Outcome, Place, Reason, Terms},
+    ledger::{Ledger, Regime, is_leased},
     record::{Change, DEAD_AFTER, PoolRecord, Row, Shared, TableFull, Totals, WorkerId},
     tally::Tally,
     time::Timestamp,
@@ -20,6 +21,8 @@ const RATE_BUCKETS: usize = 26;
 
 /// How often a gate tells the others what it has, and looks what they have.
 const BEAT: Duration = Duration::from_millis(100);
+/// What is in the record for so long has been read by everybody at a beat.
+const TOLD_AFTER: Duration = Duration::from_millis(105);
 /// How often an idle gate looks whether a worker died.
 const IDLE_BEAT: Duration = Duration::from_secs(1);
 /// A gap between two ticks that means that the clock stepped, or that this worker was stuck. Longer
@@ -29,6 +32,13 @@ const STEADY_GAP: Duration = Duration::from_millis(1500);
 /// So few free slots are scarce, however many there are in all: every worker may hide a few that
 /// it has not told to be free.
 const SCARCE: u64 = 64;
+/// A worker takes as many slots or tokens at once as it needs in 50 ms, but at least and at most so
+/// many. Idle slots cost nothing while there are enough, and each that is missing costs an update.
+const NEEDED: u32 = (RATE_SPAN.as_millis() / 50) as u32;
+const SLOTS: (u32, u32) = (4, 64);
+const TOKENS: (u32, u32) = (1, 64);
+/// A lease of a worker that has not told of itself for so long is not used: it may be buried.
+const TRUSTED: Duration = Duration::from_secs(1);
 /// At most this many are served in one tick, so that a tick stays short.
 const BATCH: usize = 256;
 
@@ -73,7 +83,15 @@ impl Mine {
 /// The gate of one rule in one worker.
 ///
 /// It decides by what all workers have, which is in the [`PoolRecord`]: its own numbers are here, and
-/// its row in the pool says them to the others. A slot that was given back becomes free with the
+/// its row in the pool says them to the others.
+///
+/// It asks the record for a batch of slots or tokens at once, and admits from its lease while that
+/// lasts; the others count a leased slot as taken, so the limits are exact. Slots are leased only
+/// while nobody could be refused because of the idle ones: in a surge, under a lowered limit, near the limit,
+/// or while anybody waits, each arrival asks. Who lacks a slot that others have idle says so, and has
+/// it when they have ticked; what is closed stays leased until then.
+///
+/// A slot that was given back becomes free with the
 /// next arrival or tick and not at once: the host tells of the end of a connection before it has
 /// closed the upstream's side of it. A shell that knows better [gives it back](Self::give_back).
 ///
@@ -82,9 +100,10 @@ impl Mine {
 /// would have let it begin. That is known to a tick. Who left because nobody answered is taken for
 /// one that was done.
 ///
-/// Cost of an arrival: one update of the pool if the rule has a limit, none otherwise; of a close:
-/// none, and one of what is given back while slots are scarce. Memory: what waits, which `hold.max_waiting` bounds.
-#[derive(Debug)]
+/// Cost of an arrival: nothing shared where the rule has no limit, or the lease has what it needs;
+/// else one update of the pool. Of a close: nothing, and one update of what is given back while slots
+/// are scarce. Memory: what waits, which `hold.max_waiting` bounds.
+#[derive(Clone, Debug)]
 pub struct Gate {
     me: WorkerId,
     mine: Mine,
@@ -95,12 +114,17 @@ pub struct Gate {
     arrived: Window<RATE_BUCKETS>,
     /// The row as the others know it.
     told: Option<Row>,
+    tokens: Tokens,
+    /// What the lease was taken for; it is for no other.
+    terms: Option<Terms>,
+    /// So many slots may be idle here.
+    idle: u32,
     /// What all workers had when the record was read last.
     seen: Totals,
     /// Slots were scarce then.
     tight: bool,
-    /// Somebody lacked a slot since the others were told last.
-    short: bool,
+    /// When somebody lacked a slot the last time.
+    short: Option<Timestamp>,
     regime: Regime,
     /// The newest time that was told.
     latest: Timestamp,
@@ -121,9 +145,12 @@ impl Gate {
             paper: Vec::new(),
             arrived: Window::new(RATE_SPAN),
             told: None,
+            tokens: Tokens::default(),
+            terms: None,
+            idle: 0,
             seen: Totals::default(),
             tight: false,
-            short: false,
+            short: None,
             regime: Regime {
                 surge: false,
                 part: 1.0,
@@ -138,8 +165,8 @@ impl Gate {
 
     /// Decides about an arrival.
     ///
-    /// `now` must be the clock's for a rule with limits; the last tick's is enough for one
-    /// without. In shadow the decision is what enforce would have done.
+    /// `now` must be the clock's where the gate [asks](Self::asks); the last tick's is enough
+    /// elsewhere. In shadow the decision is what enforce would have done.
     pub fn on_arrival(
         &mut self,
         arrival: &Arrival,
@@ -147,6 +174,14 @@ impl Gate {
         pool: &mut impl Shared<PoolRecord>,
     ) -> (Decision, Place) {
         let mut waiter = self.count(arrival, now);
+        if self.has_slot(&arrival.terms, now) && self.has_token(&arrival.terms, now) {
+            self.tally.admitted += 1;
+            return (Decision::Admit, self.book(&waiter, now).0);
+        }
+        if arrival.terms.limits.arrivals_per_s.is_some() && self.tokens.is_dry(now) {
+            let decision = self.hold_or_refuse(waiter, Reason::ArrivalLimit);
+            return self.left_out(decision, &waiter);
+        }
         if arrival.terms.hold.is_some() && self.waiting.must_queue(&waiter) {
             waiter.lacks = Some(Reason::InflightLimit);
         } else if let Err(fault) = self.admit(core::slice::from_mut(&mut waiter), now, pool) {
@@ -164,6 +199,34 @@ impl Gate {
                 self.left_out(decision, &waiter)
             }
         }
+    }
+
+    /// Whether an arrival must ask the others, or be put down at its time, so that the clock must be
+    /// read for it.
+    pub fn asks(&self, terms: &Terms) -> bool {
+        let limits = &terms.limits;
+        !limits.is_none() && (limits.arrivals_per_s.is_some() || !self.has_slot(terms, self.latest))
+    }
+
+    /// Whether a slot is leased that one more may have.
+    fn has_slot(&self, terms: &Terms, now: Timestamp) -> bool {
+        let Some(told) = &self.told else { return false };
+        let fits = terms.limits.inflight.is_none() || self.mine.open < told.leased;
+        let same = |other: &Terms| {
+            (other.limits, other.reserved, other.shadow)
+                == (terms.limits, terms.reserved, terms.shadow)
+        };
+        fits && !terms.limits.is_none()
+            && is_leased(terms)
+            && self.regime.is_calm()
+            && !self.waiting.needs_tick()
+            && u128::from(told.beat_ms.abs_diff(now.as_millis())) <= TRUSTED.as_millis()
+            && self.terms.as_ref().is_some_and(same)
+    }
+
+    /// Takes a token that is leased, if the rule wants one.
+    fn has_token(&mut self, terms: &Terms, now: Timestamp) -> bool {
+        terms.limits.arrivals_per_s.is_none() || self.tokens.take(now)
     }
 
     /// Refuses an arrival for a reason that lies outside of the limits.
@@ -221,6 +284,9 @@ impl Gate {
             surge,
             part: limit_part,
         };
+        if !self.regime.is_calm() {
+            self.idle = 0;
+        }
     }
 
     /// Whether so few slots are free that it matters who takes them.
@@ -339,9 +405,10 @@ impl Gate {
     /// Whether others may be waiting for a slot that they don't know to be free.
     fn gives_back_urgently(&self) -> bool {
         let gives_back = self.told.as_ref().is_some_and(|told| {
-            told.open > self.mine.open || told.connecting > self.mine.connecting
+            told.held() > self.mine.open.saturating_add(2 * self.idle)
+                || told.connecting > self.mine.connecting
         });
-        gives_back && (self.tight || self.seen.waiting > 0)
+        gives_back && (self.tight || self.seen.waiting > 0 || !self.regime.is_calm())
     }
 
     /// Takes slots for those of `candidates` that fit, in their order; what the others lack is
@@ -360,10 +427,16 @@ impl Gate {
             return Ok(());
         }
         let (me, here, mine) = (self.me, &self.here, self.mine);
-        let regime = self.regime;
-        let row = row(me, mine, &self.waiting, &mut self.arrived, self.short, now);
+        let (regime, tokens) = (self.regime, &self.tokens);
+        let short = self.is_short(now);
+        let row = row(me, mine, &self.waiting, &mut self.arrived, short, now);
+        let terms = candidates.first().map(|first| first.terms);
+        let terms = terms.unwrap_or_default();
+        let rests = self.waiting.is_empty() && !short;
         let answer = pool.update(|record| {
+            let known = record.row(me).is_some_and(|row| row.short);
             let mut ledger = Ledger::new(record, me, mine, here, regime);
+            let mut tokens = ledger.settle(tokens);
             let mut admitted = false;
             for waiter in &mut *candidates {
                 waiter.lacks = ledger.lacks(waiter, now);
@@ -372,31 +445,71 @@ impl Gate {
                     admitted = true;
                 }
             }
-            let tight = candidates
-                .first()
-                .and_then(|waiter| waiter.terms.limits.inflight)
+            let tight = terms
+                .limits
+                .inflight
                 .is_some_and(|limit| is_scarce(limit, ledger.used()));
-            if !admitted {
-                return Change::Keep(Ok((None, tight, record.totals())));
+            let starves = ledger.others_are_idle() && candidates.iter().any(lacks_slot);
+            let workers = ledger.workers(me);
+            let idle = if admitted && rests {
+                ledger.idle(&terms, batch(row.arrived, SLOTS), me)
+            } else {
+                0
+            };
+            let next_token = ledger.next_token();
+            if !admitted && (!starves || known) {
+                return Change::Keep(Ok(Answer {
+                    told: None,
+                    tight,
+                    workers,
+                    next_token,
+                    totals: record.totals(),
+                }));
             }
-            let row = ledger.row(row.clone());
+            let leased = ledger.lease(idle);
+            match terms.limits.arrivals_per_s {
+                Some(limit) if rests && is_leased(&terms) => {
+                    let more = batch(row.arrived, TOKENS) - 1;
+                    ledger.draw(&mut tokens, limit, more, me, now);
+                }
+                _ => tokens.forget(),
+            }
+            let mut row = ledger.row(row.clone(), leased, &tokens);
+            row.short |= starves;
             match record.set_row(row.clone()) {
-                Ok(()) => Change::Write(Ok((Some(row), tight, record.totals()))),
+                Ok(()) => Change::Write(Ok(Answer {
+                    told: Some((row, tokens, idle)),
+                    tight,
+                    workers,
+                    next_token,
+                    totals: record.totals(),
+                })),
                 Err(TableFull) => Change::Keep(Err(Fault::WorkersFull)),
             }
         });
-        let (told, tight, totals) = answer.and_then(|answer| answer)?;
-        if told.is_some() {
-            self.told = told;
+        let answer = answer.and_then(|answer| answer)?;
+        if let Some((row, tokens, idle)) = answer.told {
+            self.told = Some(row);
+            self.tokens = tokens;
+            self.terms = Some(terms);
+            self.idle = idle;
         }
-        self.tight = tight;
-        self.seen = totals;
-        self.short |= candidates.iter().any(|waiter| {
-            matches!(
-                waiter.lacks,
-                Some(Reason::InflightLimit | Reason::AdaptiveLimit | Reason::HotCaller)
-            )
-        });
+        self.tight = answer.tight;
+        self.seen = answer.totals;
+        if candidates.iter().any(lacks_slot) {
+            self.short = Some(now);
+        }
+        if let [
+            Waiter {
+                lacks: Some(Reason::ArrivalLimit),
+                ..
+            },
+        ] = candidates
+            && let Some(limit) = terms.limits.arrivals_per_s
+        {
+            self.tokens
+                .run_dry(now, answer.workers, limit.get(), answer.next_token);
+        }
         Ok(())
     }
 
@@ -528,9 +641,12 @@ impl Gate {
 
     /// Tells the others what is here, learns what they have, and buries the dead.
     fn beat(&mut self, now: Timestamp, pool: &mut impl Shared<PoolRecord>) {
-        let row = self.row(now);
+        let mut row = self.row(now);
         let news = match &self.told {
-            Some(old) => !row.says_the_same(old),
+            Some(old) => {
+                (row.leased, row.tokens) = (old.leased, old.tokens);
+                !row.says_the_same(old)
+            }
             None => !row.is_idle(),
         };
         let since = now.since(self.last_beat);
@@ -567,26 +683,47 @@ impl Gate {
         pool: &mut impl Shared<PoolRecord>,
     ) {
         let (me, regime, mine, here) = (self.me, self.regime, self.mine, &self.here);
+        let tokens = &self.tokens;
+        // A lease is for arrivals to come, and where none came for long there is none.
+        let rests = self.waiting.is_empty() && !row.short && row.arrived > 0;
+        let terms = self.terms.filter(|_| rests).unwrap_or_default();
         let answer = pool.update(|record| {
             let reaped = if steady { record.reap(me, now) } else { 0 };
-            let row = Ledger::new(record, me, mine, here, regime).row(row.clone());
+            let mut ledger = Ledger::new(record, me, mine, here, regime);
+            let mut tokens = ledger.settle(tokens);
+            ledger.keep(&mut tokens, now);
+            let seated = ledger.seat(here);
+            let idle = ledger.idle(&terms, batch(row.arrived, SLOTS), me);
+            let leased = if terms.limits.inflight.is_some() {
+                ledger.lease(idle)
+            } else {
+                mine.open
+            };
+            let row = ledger.row(row.clone(), leased, &tokens);
+            let moved = match record.row(me) {
+                Some(old) => (old.leased, old.tokens) != (row.leased, row.tokens),
+                None => !row.is_idle(),
+            };
             let told = record.set_row(row.clone()).map(|()| row);
             let learned = record.learn(now, regime.surge);
-            let write = news || learned || reaped > 0;
-            let answer = (record.totals(), reaped, told, write);
+            let write = news || moved || seated || learned || reaped > 0;
+            let answer = (record.totals(), reaped, told, tokens, idle);
             if write {
-                Change::Write(answer)
+                Change::Write((answer, true))
             } else {
-                Change::Keep(answer)
+                Change::Keep((answer, false))
             }
         });
         self.last_beat = now;
         match answer {
-            Ok((totals, reaped, told, written)) => {
+            Ok(((totals, reaped, told, tokens, idle), written)) => {
                 self.seen = totals;
-                self.short = false;
+                self.idle = idle;
                 for _ in 0..reaped {
                     self.tally.fault(Fault::WorkerReaped);
+                }
+                if written {
+                    self.tokens = tokens;
                 }
                 match told {
                     Ok(row) if row.is_idle() => self.told = None,
@@ -602,14 +739,21 @@ impl Gate {
         }
     }
 
+    /// Whether somebody lacked a slot so lately that not everybody may have been told.
+    fn is_short(&self, now: Timestamp) -> bool {
+        self.short
+            .is_some_and(|at| now >= at && now.since(at) < TOLD_AFTER)
+    }
+
     /// This worker's row as of now.
     fn row(&mut self, now: Timestamp) -> Row {
+        let short = self.is_short(now);
         row(
             self.me,
             self.mine,
             &self.waiting,
             &mut self.arrived,
-            self.short,
+            short,
             now,
         )
     }
@@ -635,6 +779,29 @@ fn row(
         short,
         ..Row::idle(me, now.as_millis())
     }
+}
+
+/// What came of an update of the pool.
+struct Answer {
+    /// The row that was written, the tokens that are left, and how many slots may be idle here.
+    told: Option<(Row, Tokens, u32)>,
+    tight: bool,
+    workers: u64,
+    next_token: Option<Timestamp>,
+    totals: Totals,
+}
+
+/// Whether one lacks a slot that there may be.
+fn lacks_slot(waiter: &Waiter) -> bool {
+    matches!(
+        waiter.lacks,
+        Some(Reason::InflightLimit | Reason::AdaptiveLimit | Reason::HotCaller)
+    )
+}
+
+/// How many slots or tokens a worker needs in 50 ms by its arrivals of [`RATE_SPAN`], within bounds.
+fn batch(arrived: u32, (least, most): (u32, u32)) -> u32 {
+    (arrived / NEEDED).clamp(least, most)
 }
 
 /// Whether so many used slots leave few.

@@ -3,8 +3,9 @@
 use core::num::NonZeroU32;
 
 use super::{
+    arrivals::{Booking, Tokens},
     crowd::{Claim, Here, MAX_SEATS, Opens},
-    decision::{Counted, MAX_CLASSES, Reason},
+    decision::{Counted, MAX_CLASSES, Reason, Terms},
     gate::Mine,
     record::{PoolRecord, Row, Totals, WorkerId},
     tide::in_force,
@@ -17,6 +18,9 @@ use super::{
 pub(super) struct Ledger<'a> {
     record: &'a mut PoolRecord,
     others: Totals,
+    /// Its own row as the record has it.
+    leased: u32,
+    booking: Option<Booking>,
     /// Of the other workers.
     classes: [u64; MAX_CLASSES],
     first: Option<u8>,
@@ -34,6 +38,22 @@ pub(super) struct Regime {
     pub surge: bool,
     /// What part of the inflight limit is in force, from 0 to 1.
     pub part: f32,
+}
+
+impl Regime {
+    /// Whether the limits alone decide.
+    pub fn is_calm(self) -> bool {
+        !self.surge && self.part >= 1.0
+    }
+}
+
+/// While less than half of the tokens are free, a worker takes at most so many of its share of them.
+const SCARCE_PART: u64 = 8;
+
+/// Whether slots and tokens are leased where these terms hold. Where connects are limited, each
+/// arrival asks.
+pub(super) const fn is_leased(terms: &Terms) -> bool {
+    terms.limits.connecting.is_none()
 }
 
 impl<'a> Ledger<'a> {
@@ -63,8 +83,11 @@ impl<'a> Ledger<'a> {
                 add(&mut opens, seat, open);
             }
         }
+        let row = record.row(me);
         Self {
             others: record.others(me),
+            leased: row.map_or(0, Row::held),
+            booking: row.map(|row| row.tokens),
             record,
             classes,
             first,
@@ -73,6 +96,112 @@ impl<'a> Ledger<'a> {
             opens,
             regime,
         }
+    }
+
+    /// How many are open here, or leased by others.
+    fn held(&self) -> u64 {
+        self.others.held + u64::from(self.mine.open)
+    }
+
+    /// Whether others have idle slots.
+    pub fn others_are_idle(&self) -> bool {
+        self.others.held > self.others.open
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self, me: WorkerId) -> u64 {
+        let others = self.record.rows().iter().filter(|row| row.worker != me);
+        others.count() as u64 + 1
+    }
+
+    /// How many idle slots a worker takes, at most `batch`; it may keep twice as many. So of those
+    /// that nobody could be refused for, at most a half is idle in all workers together.
+    ///
+    /// None in a surge, while a lower limit is in force, and while anybody waits or lacked a slot.
+    pub fn idle(&self, terms: &Terms, batch: u32, me: WorkerId) -> u32 {
+        let Some(limit) = terms.limits.inflight else {
+            return 0;
+        };
+        let somebody_waits = self.others.waiting > 0 || self.others.short > 0;
+        if somebody_waits || !self.regime.is_calm() || !is_leased(terms) {
+            return 0;
+        }
+        let limit = u64::from(limit.get());
+        let reserved: u64 = terms.reserved.iter().map(|&slots| u64::from(slots)).sum();
+        let ghosts = self.others.ghosts + u64::from(self.mine.ghosts());
+        let taken = self.held() + ghosts + reserved;
+        let Some(free) = limit.checked_sub(taken).filter(|free| *free > 0) else {
+            return 0;
+        };
+        let common = limit.saturating_sub(reserved);
+        let counted = self.others.open + u64::from(self.mine.open);
+        let held_back = self
+            .record
+            .crowd
+            .most_held_back(&self.opens, counted, common);
+        let share = free.saturating_sub(held_back) / (4 * self.workers(me));
+        u32::try_from(share).unwrap_or(u32::MAX).min(batch)
+    }
+
+    /// How many slots this worker has from now on: those that are open, and idle ones.
+    ///
+    /// Of those it has, up to `2 · idle` stay idle; when there are less than `idle`, it takes more.
+    pub fn lease(&self, idle: u32) -> u32 {
+        let has = self.leased.saturating_sub(self.mine.open);
+        self.mine.open + has.clamp(idle, 2 * idle)
+    }
+
+    /// Says which tokens were used, and gives the others back; what there is without them.
+    pub fn settle(&mut self, tokens: &Tokens) -> Tokens {
+        tokens.settle(self.booking, &mut self.record.arrivals)
+    }
+
+    /// Takes tokens for arrivals to come, of those that are free: at most `batch`, and while they
+    /// are few, only a part.
+    pub fn draw(
+        &mut self,
+        tokens: &mut Tokens,
+        limit: NonZeroU32,
+        batch: u32,
+        me: WorkerId,
+        now: Timestamp,
+    ) {
+        let limit = u64::from(limit.get());
+        let free = limit.saturating_sub(self.record.arrivals.at_most(now));
+        let most = if 2 * free < limit {
+            SCARCE_PART * free / self.workers(me)
+        } else {
+            free
+        };
+        let most = u32::try_from(most.min(free)).unwrap_or(u32::MAX);
+        tokens.draw(now, batch.min(most), &mut self.record.arrivals);
+    }
+
+    /// When the next token is free.
+    pub fn next_token(&self) -> Option<Timestamp> {
+        self.record.arrivals.next_free()
+    }
+
+    /// Keeps the tokens that are left.
+    pub fn keep(&mut self, tokens: &mut Tokens, now: Timestamp) {
+        if let Some(Booking { bucket, .. }) = self.booking {
+            tokens.keep(now, &mut self.record.arrivals, bucket);
+        }
+    }
+
+    /// Gives everybody who has something open here a seat, if there is any; whether one was new.
+    pub fn seat(&mut self, here: &Here) -> bool {
+        let mut new = false;
+        for (caller, open) in here.callers() {
+            if self.record.crowd.seat(caller).is_none()
+                && let Some(seat) = self.record.crowd.take_seat(caller, &self.opens)
+            {
+                add(&mut self.own, seat, open);
+                add(&mut self.opens, seat, open);
+                new = true;
+            }
+        }
+        new
     }
 
     /// How many are open, ghosts as well.
@@ -114,7 +243,7 @@ impl<'a> Ledger<'a> {
             self.others.ghosts + u64::from(self.mine.ghosts())
         };
         let counted = self.others.open + u64::from(self.mine.open);
-        let open = counted + ghosts;
+        let open = self.held() + ghosts;
         // What is reserved for the classes that do not have it all.
         let (mut has_own, mut reserved) = (false, 0);
         let classes = self.classes.iter().zip(self.mine.classes).enumerate();
@@ -177,10 +306,12 @@ impl<'a> Ledger<'a> {
     }
 
     /// This worker's row, with what is booked here.
-    pub fn row(&self, row: Row) -> Row {
+    pub fn row(&self, row: Row, leased: u32, tokens: &Tokens) -> Row {
         let own = self.own.iter().enumerate();
         Row {
             open: self.mine.open,
+            leased,
+            tokens: tokens.booked,
             ghosts: self.mine.ghosts(),
             connecting: self.mine.connecting,
             classes: self.mine.classes,

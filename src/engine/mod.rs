@@ -15,6 +15,7 @@
 
 mod adaptive;
 mod alarm;
+mod arrivals;
 mod baseline;
 mod bytes;
 mod callers;
@@ -43,6 +44,7 @@ mod waiting;
 mod window;
 
 pub use alarm::{Alarm, Seen};
+pub use arrivals::Arrivals;
 pub use bytes::MemoryError;
 pub use callers::{Caller, CallerId, Callers, MAX_CALLERS, MAX_KEY, OtherSeed, Spread, keyed_hash};
 pub use decision::{

@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 use core::{num::NonZeroU32, time::Duration};
 
 use super::{
+    arrivals::{Arrivals, Booking},
     bytes::{MemoryError, Put, Reader},
     crowd::{Crowd, MAX_SEATS, Opens},
     decision::{Fault, MAX_CLASSES},
     tide::TideRecord,
     time::Timestamp,
-    window::Window,
 };
 
 /// At most this many workers have a row at once.
@@ -18,12 +18,7 @@ pub const MAX_WORKERS: usize = 256;
 /// A worker whose row has not changed its beat for this long is gone.
 pub const DEAD_AFTER: Duration = Duration::from_secs(2);
 
-/// The trailing second of `limits.arrivals_per_s`, in 20 buckets of 50 ms and the running one.
-const ARRIVALS_SPAN: Duration = Duration::from_secs(1);
-const ARRIVALS_BUCKETS: usize = 21;
-pub(crate) type ArrivalsWindow = Window<ARRIVALS_BUCKETS>;
-
-const MAGIC: [u8; 4] = *b"TGP\x02";
+const MAGIC: [u8; 4] = *b"TGP\x03";
 
 /// Names a worker: one virtual machine of the plugin on one thread.
 ///
@@ -44,6 +39,9 @@ pub struct Row {
     pub beat_ms: u64,
     /// Admitted and not closed yet; each has a slot of `limits.inflight`.
     pub open: u32,
+    /// Slots that it took from the pool: those of `open`, and idle ones for arrivals to come. What was
+    /// opened since counts from then on.
+    pub leased: u32,
     /// Open without a slot: what shadow mode let pass and enforce would not have.
     pub ghosts: u32,
     /// Of all those, the ones that the upstream has not answered yet.
@@ -56,10 +54,12 @@ pub struct Row {
     pub classes: [u32; MAX_CLASSES],
     /// The first priority of those that wait for nothing but a free slot.
     pub first: Option<u8>,
-    /// Somebody lacked a slot since the last beat.
+    /// Somebody lacked a slot within the last beat.
     pub short: bool,
     /// What callers with a seat have open, by their seat in the record; none is zero.
     pub(crate) seats: Vec<(u8, u32)>,
+    /// The tokens of `limits.arrivals_per_s` that it took, used or not.
+    pub(crate) tokens: Booking,
 }
 
 impl Row {
@@ -69,6 +69,7 @@ impl Row {
             worker,
             beat_ms,
             open: 0,
+            leased: 0,
             ghosts: 0,
             connecting: 0,
             waiting: 0,
@@ -77,14 +78,24 @@ impl Row {
             first: None,
             short: false,
             seats: Vec::new(),
+            tokens: Booking {
+                bucket: 0,
+                tokens: 0,
+            },
         }
+    }
+
+    /// The slots that nobody else can have.
+    pub fn held(&self) -> u32 {
+        self.open.max(self.leased)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         out.put_u32s([self.worker.0.get()]);
         out.put(self.beat_ms.to_le_bytes());
-        out.put_u32s([self.open, self.ghosts, self.connecting]);
-        out.put_u32s([self.waiting, self.arrived]);
+        out.put_u32s([self.open, self.leased, self.ghosts, self.connecting]);
+        out.put_u32s([self.waiting, self.arrived, self.tokens.tokens]);
+        out.put(self.tokens.bucket.to_le_bytes());
         out.put([u8::from(self.short), u8::from(self.first.is_some())]);
         out.push(self.first.unwrap_or(0));
         let classes = self.classes.iter().rposition(|&open| open > 0);
@@ -105,13 +116,16 @@ impl Row {
         let mut row = Self {
             beat_ms: bytes.u64()?,
             open: bytes.u32()?,
+            leased: bytes.u32()?,
             ghosts: bytes.u32()?,
             connecting: bytes.u32()?,
             waiting: bytes.u32()?,
             arrived: bytes.u32()?,
-            short: bytes.flag()?,
             ..Self::idle(WorkerId(worker), 0)
         };
+        row.tokens.tokens = bytes.u32()?;
+        row.tokens.bucket = bytes.u64()?;
+        row.short = bytes.flag()?;
         let (waits, first) = (bytes.flag()?, bytes.u8()?);
         row.first = waits.then_some(first);
         let (classes, seats) = (usize::from(bytes.u8()?), usize::from(bytes.u8()?));
@@ -139,6 +153,7 @@ impl Row {
             (
                 [
                     row.open,
+                    row.leased,
                     row.ghosts,
                     row.connecting,
                     row.waiting,
@@ -147,6 +162,7 @@ impl Row {
                 row.classes,
                 row.first,
                 row.short,
+                row.tokens,
             )
         };
         numbers(self) == numbers(old)
@@ -155,6 +171,8 @@ impl Row {
     /// Whether there is nothing in it that anybody else must know.
     pub(crate) const fn is_idle(&self) -> bool {
         self.open == 0
+            && self.leased == 0
+            && self.tokens.tokens == 0
             && self.ghosts == 0
             && self.connecting == 0
             && self.waiting == 0
@@ -168,6 +186,8 @@ impl Row {
 pub struct Totals {
     /// Sum of [`Row::open`].
     pub open: u64,
+    /// Sum of [`Row::held`].
+    pub held: u64,
     /// Sum of [`Row::ghosts`].
     pub ghosts: u64,
     /// Sum of [`Row::connecting`].
@@ -183,6 +203,7 @@ pub struct Totals {
 impl Totals {
     fn add(&mut self, row: &Row) {
         self.open += u64::from(row.open);
+        self.held += u64::from(row.held());
         self.ghosts += u64::from(row.ghosts);
         self.connecting += u64::from(row.connecting);
         self.waiting += u64::from(row.waiting);
@@ -203,26 +224,16 @@ pub struct TableFull;
 /// What the workers share about one rule: who has how much open, and the arrivals that were
 /// admitted in the trailing second.
 ///
-/// As bytes: magic and version, number of rows, the window, the crowd, the rows; little-endian. A
-/// row takes some 40 bytes and 5 for each of its callers: with 8 workers and 8 callers 1.2 KiB, at
-/// most 100 KiB. Any bytes decode to a record or to an error.
-#[derive(Clone, Debug, PartialEq)]
+/// As bytes: magic and version, number of rows, the arrivals, the crowd, the rows; little-endian. A
+/// row takes some 60 bytes and 5 for each of its callers: with 8 workers and 8 callers 1.4 KiB, at
+/// most 110 KiB; arrivals that are limited take up to 3 KiB more. Any bytes decode to a record or to an error.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolRecord {
     rows: Vec<Row>,
     /// Admitted arrivals, kept for rules that limit them.
-    pub arrivals: ArrivalsWindow,
+    pub arrivals: Arrivals,
     /// Who normally has how much open.
     pub(crate) crowd: Crowd,
-}
-
-impl Default for PoolRecord {
-    fn default() -> Self {
-        Self {
-            rows: Vec::new(),
-            arrivals: Window::new(ARRIVALS_SPAN),
-            crowd: Crowd::default(),
-        }
-    }
 }
 
 impl PoolRecord {
@@ -269,6 +280,11 @@ impl PoolRecord {
         totals
     }
 
+    /// A worker's row.
+    pub(crate) fn row(&self, worker: WorkerId) -> Option<&Row> {
+        self.rows.iter().find(|row| row.worker == worker)
+    }
+
     /// The rows, in no particular order.
     pub fn rows(&self) -> &[Row] {
         &self.rows
@@ -308,8 +324,7 @@ impl PoolRecord {
         out.put(MAGIC);
         // At most MAX_WORKERS rows exist, in memory and in bytes.
         out.put_u32s([self.rows.len() as u32]);
-        out.put(self.arrivals.head().to_le_bytes());
-        out.put_u32s(*self.arrivals.buckets());
+        self.arrivals.encode(out);
         self.crowd.encode(out);
         self.rows.iter().for_each(|row| row.encode(out));
     }
@@ -325,11 +340,7 @@ impl PoolRecord {
         if count > MAX_WORKERS {
             return Err(MemoryError::Length);
         }
-        let head = rest.u64()?;
-        let mut buckets = [0; ARRIVALS_BUCKETS];
-        for bucket in &mut buckets {
-            *bucket = rest.u32()?;
-        }
+        let arrivals = Arrivals::decode(&mut rest)?;
         let crowd = Crowd::decode(&mut rest)?;
         let mut rows = Vec::<Row>::with_capacity(count);
         for _ in 0..count {
@@ -342,7 +353,7 @@ impl PoolRecord {
         rest.end()?;
         Ok(Self {
             rows,
-            arrivals: Window::from_parts(ARRIVALS_SPAN, head, buckets),
+            arrivals,
             crowd,
         })
     }
@@ -502,19 +513,20 @@ mod tests {
 
         #[test]
         fn a_record_survives_its_bytes(
-            rows in prop::collection::btree_map(1_u32..9, any::<([u32; 6], [u32; 8], Option<u8>, bool)>(), 0..8),
+            rows in prop::collection::btree_map(1_u32..9, any::<([u32; 8], [u32; 8], Option<u8>, bool)>(), 0..8),
             seats in prop::collection::vec((0_u8..64, any::<u32>()), 0..64),
             callers in prop::collection::btree_set(any::<u64>(), 0..64),
             arrivals in prop::collection::vec((any::<u64>(), any::<u32>()), 0..9),
         ) {
             let mut record = PoolRecord::default();
             for (id, (numbers, classes, first, short)) in rows {
-                let [beat, open, ghosts, connecting, waiting, arrived] = numbers;
+                let [beat, open, leased, ghosts, connecting, waiting, arrived, tokens] = numbers;
                 record.set_row(Row {
                     worker: worker(id),
                     beat_ms: u64::from(beat),
-                    open, ghosts, connecting, waiting, arrived, classes, first, short,
+                    open, leased, ghosts, connecting, waiting, arrived, classes, first, short,
                     seats: seats.clone(),
+                    tokens: Booking { bucket: u64::from(beat), tokens },
                 }).expect("room");
             }
             for caller in callers {
@@ -523,6 +535,7 @@ mod tests {
             record.learn(Timestamp::from_millis(1_000_000), false);
             for (at, events) in arrivals {
                 record.arrivals.add(Timestamp::from_nanos(at), events);
+                record.arrivals.lease(Timestamp::from_nanos(at), events);
             }
             prop_assert_eq!(PoolRecord::decode(&bytes(&record)), Ok(record));
         }

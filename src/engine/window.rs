@@ -74,6 +74,35 @@ impl<const N: usize> Window<N> {
         }
     }
 
+    /// Adds events to a bucket that the window still has; others are forgotten already.
+    pub(crate) fn add_in(&mut self, bucket: u64, events: u32) {
+        if let Some(bucket) = self.bucket_mut(bucket) {
+            *bucket = bucket.saturating_add(events);
+        }
+    }
+
+    /// Takes events out of a bucket again, if the window still has it.
+    pub(crate) fn take_from(&mut self, bucket: u64, events: u32) {
+        if let Some(bucket) = self.bucket_mut(bucket) {
+            *bucket = bucket.saturating_sub(events);
+        }
+    }
+
+    /// The oldest bucket that has something in it.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let first = self.head.saturating_sub(N as u64 - 1);
+        (first..=self.head).find(|bucket| {
+            let events = self.buckets.get(self.place(*bucket));
+            events.is_some_and(|events| *events > 0)
+        })
+    }
+
+    fn bucket_mut(&mut self, bucket: u64) -> Option<&mut u32> {
+        let known = bucket <= self.head && self.head - bucket < N as u64;
+        let place = self.place(bucket);
+        self.buckets.get_mut(place).filter(|_| known)
+    }
+
     /// Events of the trailing span: none older, up to one bucket of the oldest missing.
     pub fn count(&mut self, now: Timestamp) -> u64 {
         let all = self.at_most(now);

@@ -147,6 +147,14 @@ impl Gates {
         Ok(worker)
     }
 
+    /// Whether the clock must be read for an arrival.
+    pub fn asks(&self, guard: &Guard, kind: Kind) -> bool {
+        let entry = self.entries.get(guard.gate).and_then(Option::as_ref);
+        entry
+            .and_then(|entry| entry.sentry.as_ref())
+            .is_none_or(|sentry| sentry.gate().asks(&guard.terms(kind)))
+    }
+
     /// Decides about the arrival of the effective context.
     ///
     /// When there is no worker's number to be had, the arrival goes on uncounted.

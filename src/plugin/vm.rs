@@ -297,11 +297,11 @@ impl Vm {
         if guard.rule.mode == Mode::Off {
             return Verdict::Pass;
         }
-        // The last tick's time is good enough to count by, not to limit by.
+        // The last tick's time is good enough to count by, and to use what is leased.
         let ticks = self
             .root(root)
             .is_some_and(|root| (1..=STEADY).contains(&root.period));
-        if !ticks || !guard.rule.limits.is_none() {
+        if !ticks || self.gates.asks(guard, kind) {
             self.now = host::now();
         }
         let (decision, place) = self.gates.on_arrival(guard, StreamId(id), &facts, self.now);

@@ -5,10 +5,10 @@ use std::{cell::RefCell, num::NonZeroU32, time::Duration};
 use proptest::prelude::*;
 use tidegate::{
     engine::{
-        Class, Decision, DetectorConfig, Hold, Limits, MAX_CLASSES, Order, Place, Reason, Sentry,
-        StreamId, Tally, Terms, Timestamp, Who, WorkerId,
+        Class, Decision, DetectorConfig, Hold, Limits, MAX_CLASSES, Order, Place, PoolRecord,
+        Reason, Sentry, StreamId, Tally, Terms, Timestamp, Who, WorkerId,
     },
-    store::{MemoryStore, RuleKeys, RuleRecords},
+    store::{MemoryStore, PREFIX, RuleKeys, RuleRecords, SharedStore},
 };
 
 use crate::world::{inflight, some};
@@ -590,6 +590,72 @@ proptest! {
         let free = (0..limit).filter(|_| house.arrive_as(0, "z", "z", Class { index: 0, priority: 0 })
             == Decision::Admit).count();
         prop_assert!(shadow || free as u32 >= limit.min(reserved + 1), "{free}");
+    }
+}
+
+impl House {
+    /// What the workers know, apart from them.
+    fn record(&self) -> Vec<u8> {
+        let key = format!("{PREFIX}/db/pool");
+        let found = self.store.clone().load(&key).expect("works");
+        found.expect("is there").0
+    }
+
+    /// What would be decided by a worker that has nothing, and so has to ask.
+    fn asked(&self, caller: &str, class: Class) -> Decision {
+        let mut store = MemoryStore::default();
+        let key = format!("{PREFIX}/db/pool");
+        let set = store.compare_and_set(&key, &self.record(), None);
+        set.expect("a store in memory");
+        let mut sentry = Sentry::new(WorkerId(some(99).expect("not zero")), [1, 2], self.now);
+        let mut records = RuleRecords::new(&mut store, &self.keys, self.setting);
+        let who = Who {
+            caller: Some((caller.as_bytes(), 1)),
+            user: None,
+            class,
+        };
+        let id = StreamId(0);
+        sentry
+            .on_arrival(id, &self.terms, who, self.now, &mut records)
+            .0
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn where_a_slot_is_idle_nobody_would_be_refused_by_the_record(
+        limit in 4_u32..300,
+        reserved in 0_u32..10,
+        steps in prop::collection::vec((0_usize..3, 0_usize..6, 1_u32..12, any::<bool>()), 1..120),
+    ) {
+        let callers = ["a", "b", "c", "d", "e", "f"];
+        let mut terms = no_hold(limit);
+        terms.reserved[0] = reserved.min(limit / 2);
+        let mut house = House::new(3, terms);
+        for (worker, caller, times, close) in steps {
+            for _ in 0..times {
+                if close {
+                    house.close(callers[caller]);
+                } else {
+                    let _ = house.arrive(worker, callers[caller]);
+                }
+            }
+            // In the second, everybody knows what all have.
+            house.lap();
+            house.lap();
+            let totals = PoolRecord::decode(&house.record()).expect("a record").totals();
+            prop_assert!(totals.held <= u64::from(limit));
+            if totals.held > totals.open {
+                for caller in callers.into_iter().chain(["new"]) {
+                    for class in [Class::default(), Class { index: 0, priority: 0 }] {
+                        let decision = house.asked(caller, class);
+                        prop_assert_eq!(decision, Decision::Admit, "{} {:?}", caller, totals);
+                    }
+                }
+            }
+        }
     }
 }
 

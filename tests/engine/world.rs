@@ -43,6 +43,8 @@ pub enum Step {
     /// Closes the stream of that number, counted over the worker's streams.
     Close(usize, usize),
     Tick(usize),
+    /// The worker ends without a word, and its streams with it.
+    Die(usize),
 }
 
 /// One worker: its gate, and the streams that the host would know.
@@ -50,6 +52,9 @@ pub struct Worker {
     pub gate: Gate,
     pub streams: Vec<(StreamId, Place)>,
     pub tally: Tally,
+    /// When it read the clock last.
+    pub read: Timestamp,
+    pub dead: bool,
 }
 
 /// What the rule of all workers says.
@@ -72,6 +77,8 @@ pub struct World {
     pub broken: Cell<bool>,
     /// Somebody else always gets in between.
     pub contended: Cell<bool>,
+    /// How often the record was read.
+    pub reads: Cell<u64>,
 }
 
 /// The store as one worker sees it, while the others go on.
@@ -82,6 +89,7 @@ impl SharedStore for Racing<'_> {
         if self.0.broken.get() {
             return Err(StoreError::Host);
         }
+        self.0.reads.set(self.0.reads.get() + 1);
         let found = self.0.store.clone().load(key);
         let step = self.0.meanwhile.borrow_mut().pop_front();
         if let Some(step) = step {
@@ -114,6 +122,8 @@ impl World {
                         gate: Gate::new(WorkerId(some(id).expect("not zero")), now),
                         streams: Vec::new(),
                         tally: Tally::default(),
+                        read: now,
+                        dead: false,
                     })
                 })
                 .collect(),
@@ -123,6 +133,7 @@ impl World {
             meanwhile: RefCell::default(),
             broken: Cell::new(false),
             contended: Cell::new(false),
+            reads: Cell::new(0),
         };
         // As the configuration does, alone on the main thread: the record exists before a worker.
         let mut first = Vec::new();
@@ -150,10 +161,14 @@ impl World {
 
     /// Does a step, unless its worker is in the middle of another.
     pub fn run(&self, step: Step) {
-        let (Step::Arrive(index) | Step::Close(index, _) | Step::Tick(index)) = step;
+        let (Step::Arrive(index) | Step::Close(index, _) | Step::Tick(index) | Step::Die(index)) =
+            step;
         let Ok(mut worker) = self.workers[index % self.workers.len()].try_borrow_mut() else {
             return;
         };
+        if worker.dead {
+            return;
+        }
         match step {
             Step::Arrive(_) => {
                 self.arrive_at(&mut worker);
@@ -167,6 +182,10 @@ impl World {
             }
             Step::Tick(_) => {
                 self.tick_at(&mut worker);
+            }
+            Step::Die(_) => {
+                worker.dead = true;
+                worker.streams.clear();
             }
         }
         let tally = worker.gate.take_tally();
@@ -200,9 +219,13 @@ impl World {
             class: Class::default(),
             counted: None,
         };
+        // As the shell does: the last time will do where the gate does not ask.
+        if worker.gate.asks(&arrival.terms) {
+            worker.read = self.now();
+        }
         let mut racing = Racing(self);
         let mut pool = SharedRecord::new(&mut racing, KEY, ());
-        let (decision, place) = worker.gate.on_arrival(&arrival, self.now(), &mut pool);
+        let (decision, place) = worker.gate.on_arrival(&arrival, worker.read, &mut pool);
         if place != Place::Nowhere {
             worker.streams.push((id, place));
         }
@@ -221,6 +244,7 @@ impl World {
         let mut racing = Racing(self);
         let mut pool = SharedRecord::new(&mut racing, KEY, ());
         let mut out = Vec::new();
+        worker.read = self.now();
         worker.gate.on_tick(self.now(), &mut pool, &mut out);
         for outcome in &out {
             let known = worker
@@ -234,10 +258,19 @@ impl World {
         out
     }
 
+    /// Every worker that lives ticks.
     pub fn tick_all(&self) {
         for index in 0..self.workers.len() {
-            self.tick(index);
+            if !self.workers[index].borrow().dead {
+                self.tick(index);
+            }
         }
+    }
+
+    /// A beat of 100 ms, in which every worker ticks.
+    pub fn beat(&self) {
+        self.pass(100);
+        self.tick_all();
     }
 
     /// Closes the newest stream of a worker.
@@ -246,6 +279,19 @@ impl World {
         if let Some((id, place)) = worker.streams.pop() {
             worker.gate.on_close(id, place);
         }
+    }
+
+    /// Those that are held at a worker leave.
+    pub fn close_held(&self, index: usize) {
+        let mut worker = self.workers[index].borrow_mut();
+        let worker = &mut *worker;
+        worker.streams.retain(|(id, place)| {
+            let held = *place == Place::Waiting;
+            if held {
+                worker.gate.on_close(*id, *place);
+            }
+            !held
+        });
     }
 
     /// As the shell does after the end of a request.
