@@ -23,6 +23,7 @@ mod readme;
 mod refusing;
 mod shedding;
 mod slow;
+mod storm;
 mod surge;
 mod tcp;
 mod updates;

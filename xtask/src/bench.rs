@@ -2,6 +2,7 @@
 
 mod detect;
 mod surge;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,11 @@ const BENCHES: &[Bench] = &[
         "surge",
         "who is served in a surge, before tidegate and before others",
         surge::run,
+    ),
+    (
+        "workers",
+        "what it costs many workers to keep one limit, and how well they do",
+        workers::run,
     ),
 ];
 

@@ -13,6 +13,7 @@ pub mod places;
 pub mod postgres;
 pub mod process;
 pub mod relay;
+pub mod storm;
 pub mod tls;
 pub mod upstream;
 pub mod visits;
@@ -28,6 +29,7 @@ pub use delivered::Delivered;
 pub use envoy::Envoy;
 pub use events::Event;
 pub use load::{Load, Pace};
+pub use storm::Storm;
 pub use upstream::{Conduct, Upstream};
 pub use visits::{Visit, Visits};
 
