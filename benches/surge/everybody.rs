@@ -66,6 +66,7 @@ pub fn more_of_all(bench: &mut Bench) -> Result<(), Stopped> {
              served always, never, or now and then",
             BEARS.most
         ),
+        of: "guard",
         columns: COLUMNS,
     };
     let mut none_per_s = None;
@@ -146,6 +147,7 @@ pub fn behind_one_address(bench: &mut Bench) -> Result<(), Stopped> {
              too: 105 requests a second and then 315, {ELSEWHERE} users have addresses of their \
              own; the upstream as above. The innocent, beside the culprit and elsewhere"
         ),
+        of: "guard",
         columns: SHARED_COLUMNS,
     };
     bench.section(section, cases, |bench, case| {

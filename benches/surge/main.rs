@@ -16,6 +16,7 @@ mod one_caller;
 mod record;
 mod service;
 mod simulation;
+#[path = "../table.rs"]
 mod table;
 mod talk;
 

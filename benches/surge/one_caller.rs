@@ -170,6 +170,7 @@ pub fn tcp(bench: &mut Bench) -> Result<(), Stopped> {
     let section = Section {
         slug: "tcp",
         title: title(bench, "TCP, 100 connections for the upstream"),
+        of: "guard",
         columns: COLUMNS,
     };
     bench.section(section, cases, |bench, case| {
@@ -234,6 +235,7 @@ pub fn http(bench: &mut Bench) -> Result<(), Stopped> {
     let section = Section {
         slug: "http",
         title: title(bench, "HTTP, 100 requests for the upstream"),
+        of: "guard",
         columns: COLUMNS,
     };
     bench.section(section, cases, |bench, case| {
@@ -274,6 +276,7 @@ pub fn postgres(bench: &mut Bench) -> Result<(), Stopped> {
             "PostgreSQL, max_connections 50 (3 of them reserved); a normal client stays for 0.5 s \
              and one of the surge for 5 s, in a transaction",
         ),
+        of: "guard",
         columns: COLUMNS,
     };
     bench.section(section, cases, |bench, case| {

@@ -54,6 +54,7 @@ pub fn incidents(bench: &mut Bench) -> Result<(), Stopped> {
              longer, in {seeds} runs; peak and \"again\" are the worst of them. Of ideal: served, of \
              what a guard that knows all would have served; tidegate with {WORKERS} workers"
         ),
+        of: "guard",
         columns: COLUMNS,
     };
     let cases = shapes.into_iter().flat_map(|shape| {

@@ -1,6 +1,7 @@
 //! The benchmarks.
 
 mod detect;
+mod overhead;
 mod surge;
 mod workers;
 
@@ -23,6 +24,11 @@ const BENCHES: &[Bench] = &[
         "detect",
         "how soon surges are seen, and how often where there are none",
         detect::run,
+    ),
+    (
+        "overhead",
+        "what tidegate costs where nothing is wrong, beside other filters",
+        overhead::run,
     ),
     (
         "surge",

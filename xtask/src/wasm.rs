@@ -48,6 +48,30 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
     Ok(ctx.checkout.artifacts.clone())
 }
 
+/// Builds the filter that does nothing, which the benchmark of the overhead compares with, by the
+/// same tools as the modules; its path.
+pub fn build_noop(ctx: &Context) -> Result<PathBuf> {
+    setup::ensure(ctx, &[Part::Wasm, Part::WasmOpt])?;
+    let _guard = setup::lock(ctx)?;
+    let toolchain = toolchain::ensure(ctx, Need::Build)?;
+    let manifest = "benches/overhead/noop/Cargo.toml";
+    let mut cargo = toolchain.cargo(
+        ctx,
+        "build",
+        &["--release", "--locked", "--manifest-path", manifest],
+    );
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain.remaps(&ctx.checkout));
+    logged(ctx, "compile noop.wasm", cargo)?;
+    let wasm = ctx.checkout.wasm_target().join(TARGET);
+    let raw = read(&wasm.join("release/noop.wasm"))?;
+    let path = wasm.join("noop.wasm");
+    match Optimizer::find(ctx) {
+        Some(optimizer) => drop(optimizer.run(ctx, &raw, &path)?),
+        None => write_whole(&path, &raw)?,
+    }
+    Ok(path)
+}
+
 /// Compiles, optimizes and checks one module.
 fn build_one(
     ctx: &Context,

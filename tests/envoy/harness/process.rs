@@ -76,6 +76,21 @@ impl Program {
         number.expect("a number")
     }
 
+    /// The CPU time of its threads whose name begins like this.
+    #[allow(dead_code, reason = "a benchmark asks")]
+    pub fn threads_cpu(&self, name: &str) -> Duration {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let nanos = |task: &Path| {
+            let known = std::fs::read_to_string(task.join("comm")).ok()?;
+            let times = std::fs::read_to_string(task.join("schedstat")).ok()?;
+            let first = times.split_whitespace().next()?;
+            known.starts_with(name).then(|| first.parse::<u64>().ok())?
+        };
+        let tasks = std::fs::read_dir(tasks).expect("it runs");
+        let nanos = tasks.flatten().filter_map(|task| nanos(&task.path()));
+        Duration::from_nanos(nanos.sum())
+    }
+
     fn end(&mut self) {
         let pid = Pid::from_child(&self.child);
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {

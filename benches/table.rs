@@ -8,6 +8,8 @@ pub struct Section {
     pub slug: &'static str,
     /// What was done.
     pub title: String,
+    /// What a row is, in one word.
+    pub of: &'static str,
     pub columns: &'static [Column],
 }
 
@@ -49,7 +51,7 @@ pub struct Measured {
     pub wanted: Vec<Wanted>,
     /// Normal clients served in each second, from shortly before the surge on.
     pub served_by_second: Vec<u32>,
-    /// What the guard says of itself.
+    /// What the guard says of itself, or what else there is to know.
     pub told: Value,
 }
 
@@ -96,7 +98,7 @@ impl Section {
             .iter()
             .map(|column| format!("{:>WIDTH$}", column.head))
             .collect();
-        println!("{:<NAME_WIDTH$}{heads}", "guard");
+        println!("{:<NAME_WIDTH$}{heads}", self.of);
     }
 
     /// Prints a row, and what is wanted of it.
@@ -213,6 +215,7 @@ mod tests {
         let section = Section {
             slug: "tcp",
             title: "A surge".to_owned(),
+            of: "guard",
             columns: COLUMNS,
         };
         let measured = Measured {
