@@ -1,20 +1,17 @@
-//! The forms a field can have, as serde sees them.
+//! The forms a field can have.
+//!
+//! They are read from a [`Value`] by a few functions that all types share: what serde would derive
+//! for each type was a sixth of the module.
 
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
-use core::{fmt, marker::PhantomData};
+use alloc::{string::String, vec::Vec};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{
-        Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
-        value::MapAccessDeserializer,
-    },
-};
+use super::{bounds, finding::unknown_field, value::Value};
 
-use super::bounds;
+/// Something that is read from a value.
+pub(super) trait Read: Sized {
+    /// The error says what was there and what to write.
+    fn read(value: &Value) -> Result<Self, String>;
+}
 
 /// A field of an object, or an element of a list. `null` is as good as absent.
 #[derive(Default)]
@@ -26,32 +23,58 @@ pub(super) enum Field<T> {
     Given(T),
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any<T>(PhantomData<T>);
+impl<T: Read> Field<T> {
+    fn read(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::Absent,
+            _ => T::read(value).map_or_else(Self::Wrong, Self::Given),
+        }
+    }
+}
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Any<T> {
-            type Value = Field<T>;
+/// An object that is read.
+pub(super) struct Section<'a>(&'a [(String, Value)]);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
+impl<'a> Section<'a> {
+    /// An object that has no fields but the known ones.
+    pub(super) fn of(value: &'a Value, known: &[&str], to_write: &str) -> Result<Self, String> {
+        let Value::Object(fields) = value else {
+            return Err(value.wrong(to_write));
+        };
+        match fields.iter().find(|(name, _)| !known.contains(&&**name)) {
+            Some((name, _)) => Err(unknown_field(name, known)),
+            None => Ok(Self(fields)),
+        }
+    }
 
-            fn visit_none<E>(self) -> Result<Field<T>, E> {
-                Ok(Field::Absent)
-            }
+    /// One of its fields.
+    pub(super) fn field<T: Read>(&self, name: &str) -> Field<T> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map_or(Field::Absent, |(_, value)| Field::read(value))
+    }
+}
 
-            fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Field<T>, D::Error> {
-                Ok(match T::deserialize(value) {
-                    Ok(value) => Field::Given(value),
-                    Err(wrong) => Field::Wrong(wrong.to_string()),
+/// Makes an object readable: its fields, each with its name if that is another, and what to write
+/// where there is none.
+macro_rules! section {
+    ($section:ident { $($field:ident $(as $name:literal)?),+ $(,)? } $to_write:literal) => {
+        impl $crate::config::field::Read for $section {
+            fn read(
+                value: &$crate::config::value::Value,
+            ) -> Result<Self, ::alloc::string::String> {
+                const KNOWN: &[&str] =
+                    &[$($crate::config::field::section!(@ $field $($name)?)),+];
+                let section = $crate::config::field::Section::of(value, KNOWN, $to_write)?;
+                Ok(Self {
+                    $($field: section.field($crate::config::field::section!(@ $field $($name)?)),)+
                 })
             }
         }
-
-        deserializer.deserialize_option(Any(PhantomData))
-    }
+    };
+    (@ $field:ident) => { stringify!($field) };
+    (@ $field:ident $name:literal) => { $name };
 }
+pub(super) use section;
 
 /// A list, each element of which may be wrong by itself.
 pub(super) struct List<T> {
@@ -61,33 +84,15 @@ pub(super) struct List<T> {
     pub(super) given: usize,
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
-            type Value = List<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list, in brackets")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
-                let mut kept = Vec::new();
-                while kept.len() < bounds::LIST
-                    && let Some(element) = seq.next_element()?
-                {
-                    kept.push(element);
-                }
-                let mut given = kept.len();
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    given += 1;
-                }
-                Ok(List { kept, given })
-            }
-        }
-
-        deserializer.deserialize_seq(Elements(PhantomData))
+impl<T: Read> Read for List<T> {
+    fn read(value: &Value) -> Result<Self, String> {
+        let Value::List(list) = value else {
+            return Err(value.wrong("a list, in brackets"));
+        };
+        Ok(Self {
+            kept: list.iter().take(bounds::LIST).map(Field::read).collect(),
+            given: list.len(),
+        })
     }
 }
 
@@ -110,42 +115,18 @@ pub(super) trait Scalar: Sized {
     }
 }
 
-/// A [`Scalar`] as serde sees it.
+/// A [`Scalar`] as it is read.
 pub(super) struct Of<T>(pub(super) T);
 
-impl<'de, T: Scalar> Deserialize<'de> for Of<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct One<T>(PhantomData<T>);
-
-        impl<T: Scalar> Visitor<'_> for One<T> {
-            type Value = Of<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(T::TO_WRITE)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Of<T>, E> {
-                T::from_text(text)
-                    .map_err(E::custom)?
-                    .map(Of)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-            }
-
-            fn visit_f64<E: Error>(self, number: f64) -> Result<Of<T>, E> {
-                T::from_number(number)
-                    .map_err(E::custom)?
-                    .map(Of)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
-            }
-
-            fn visit_bool<E: Error>(self, value: bool) -> Result<Of<T>, E> {
-                T::from_bool(value)
-                    .map(Of)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Bool(value), &self))
-            }
-        }
-
-        deserializer.deserialize_any(One(PhantomData))
+impl<T: Scalar> Read for Of<T> {
+    fn read(value: &Value) -> Result<Self, String> {
+        let scalar = match value {
+            Value::Text(text) => T::from_text(text)?,
+            Value::Number(number) => T::from_number(*number)?,
+            Value::Bool(value) => T::from_bool(*value),
+            Value::Null | Value::List(_) | Value::Object(_) => None,
+        };
+        scalar.map(Self).ok_or_else(|| value.wrong(T::TO_WRITE))
     }
 }
 
@@ -155,42 +136,13 @@ pub(super) enum OrOff<T> {
     On(T),
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
-            type Value = OrOff<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("off, or leave it out")
-            }
-
-            fn visit_bool<E: Error>(self, value: bool) -> Result<OrOff<T>, E> {
-                if value {
-                    T::deserialize(value.into_deserializer()).map(OrOff::On)
-                } else {
-                    Ok(OrOff::Off)
-                }
-            }
-
-            fn visit_f64<E: Error>(self, number: f64) -> Result<OrOff<T>, E> {
-                T::deserialize(number.into_deserializer()).map(OrOff::On)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<OrOff<T>, E> {
-                if text == "off" {
-                    Ok(OrOff::Off)
-                } else {
-                    T::deserialize(text.into_deserializer()).map(OrOff::On)
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OrOff<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(OrOff::On)
-            }
+impl<T: Read> Read for OrOff<T> {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Bool(false) => Ok(Self::Off),
+            Value::Text(text) if text == "off" => Ok(Self::Off),
+            Value::Null | Value::List(_) => Err(value.wrong("off, or leave it out")),
+            _ => T::read(value).map(Self::On),
         }
-
-        deserializer.deserialize_any(Either(PhantomData))
     }
 }

@@ -37,9 +37,7 @@ mod schema;
 mod tests;
 mod value;
 
-use alloc::{format, string::ToString, vec::Vec};
-
-use serde::Deserialize;
+use alloc::{format, vec::Vec};
 
 pub use cidr::Cidr;
 pub use finding::{ConfigError, Finding};
@@ -51,10 +49,11 @@ pub use policy::{
 #[cfg(not(target_arch = "wasm32"))]
 pub use schema::json_schema;
 
+use field::Read;
 use finding::shown_bytes;
 use pbstruct::Refused;
 use raw::RawConfig;
-use value::{Value, Wrong};
+use value::Value;
 
 /// What a build of the module can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +75,7 @@ impl Build {
 /// nothing. The error holds all that is wrong, not just the first thing.
 pub fn parse(bytes: &[u8], build: Build) -> Result<Policy, ConfigError> {
     let value = read(bytes)?;
-    let raw = RawConfig::deserialize(&value)
-        .map_err(|wrong: Wrong| ConfigError::whole(wrong.to_string()))?;
+    let raw = RawConfig::read(&value).map_err(ConfigError::whole)?;
     check::policy(raw, build)
 }
 

@@ -9,12 +9,10 @@ use alloc::{
 };
 use core::time::Duration;
 
-use serde::Deserialize;
-
 use super::{
     cidr::Cidr,
     duration,
-    field::{Field, List, Of, OrOff, Scalar},
+    field::{Field, List, Of, OrOff, Scalar, section},
     finding::shown,
     part::is_token,
     policy::{Key, Protocol, Sticky},
@@ -179,12 +177,11 @@ impl Scalar for WrittenTcp {
 }
 
 /// The configuration of tidegate: rules for what goes to an upstream.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"mode\": \"shadow\"}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawConfig {
     /// What the rules do, unless they say it themselves: `off`; `shadow` counts what would be
@@ -195,13 +192,14 @@ pub(super) struct RawConfig {
     pub(super) rules: Field<List<RawRule>>,
 }
 
+section!(RawConfig { mode, rules } "an object such as {\"mode\": \"shadow\"}");
+
 /// Which arrivals it is for, what its limits are, and what happens beyond them.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a rule such as {\"name\": \"orders-db\", \"limits\": {\"inflight\": 100}}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawRule {
     /// The label in metrics and events. Filters of the same vm_id that name the same rule share
@@ -210,7 +208,7 @@ pub(super) struct RawRule {
     /// What this rule does, when not what the configuration says.
     pub(super) mode: Field<Of<Mode>>,
     /// All that is given must hold. Absent: everything matches.
-    #[serde(rename = "match")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "match"))]
     pub(super) matcher: Field<RawMatch>,
     /// What is spoken over a TCP connection. `postgres` and `mysql` need tidegate-inspect.wasm
     /// to be answered in their own words.
@@ -239,13 +237,20 @@ pub(super) struct RawRule {
     pub(super) adaptive: Field<Of<bool>>,
 }
 
+section!(
+    RawRule {
+        name, mode, matcher as "match", protocol, limits, key, sticky, classes, surge, hold,
+        redirect, reject, adaptive,
+    }
+    "a rule such as {\"name\": \"orders-db\", \"limits\": {\"inflight\": 100}}"
+);
+
 /// Which arrivals a rule is for.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"listener_port\": 5432}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawMatch {
     /// HTTP only: the upstream cluster.
@@ -262,13 +267,17 @@ pub(super) struct RawMatch {
     pub(super) source: Field<List<Of<Cidr>>>,
 }
 
+section!(
+    RawMatch { cluster, authority, path_prefix, method, listener_port, source }
+    "an object such as {\"listener_port\": 5432}"
+);
+
 /// The ceilings of a rule, over all workers of one Envoy.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"inflight\": 100}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawLimits {
     /// Open at once: connections (TCP) or requests (HTTP).
@@ -279,19 +288,23 @@ pub(super) struct RawLimits {
     pub(super) connecting: Field<Of<f64>>,
 }
 
+section!(
+    RawLimits { inflight, arrivals_per_s, connecting }
+    "an object such as {\"inflight\": 100}"
+);
+
 /// A class of arrivals.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a class such as {\"name\": \"batch\", \"priority\": 2}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawClass {
     /// What the class is called; not the same as another of the rule.
     pub(super) name: Field<Of<String>>,
     /// All that is given must hold. Absent: everything matches, which only the last class may.
-    #[serde(rename = "match")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "match"))]
     pub(super) matcher: Field<RawClassMatch>,
     /// 0 is served first, 255 last.
     pub(super) priority: Field<Of<f64>>,
@@ -299,13 +312,17 @@ pub(super) struct RawClass {
     pub(super) reserved: Field<Of<f64>>,
 }
 
+section!(
+    RawClass { name, matcher as "match", priority, reserved }
+    "a class such as {\"name\": \"batch\", \"priority\": 2}"
+);
+
 /// Which arrivals are of a class.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"source\": [\"10.9.0.0/16\"]}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawClassMatch {
     /// The downstream's address is in one of these ranges.
@@ -314,13 +331,14 @@ pub(super) struct RawClassMatch {
     pub(super) header: Field<RawHeader>,
 }
 
+section!(RawClassMatch { source, header } "an object such as {\"source\": [\"10.9.0.0/16\"]}");
+
 /// A header.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"name\": \"x-tier\", \"value\": \"batch\"}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawHeader {
     /// Its name, in upper or lower case; or `:authority`.
@@ -329,13 +347,17 @@ pub(super) struct RawHeader {
     pub(super) value: Field<Of<String>>,
 }
 
+section!(
+    RawHeader { name, value }
+    "an object such as {\"name\": \"x-tier\", \"value\": \"batch\"}"
+);
+
 /// When a surge is recognised.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"sensitivity\": 2.0}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawSurge {
     /// How many times the baseline is a surge.
@@ -348,13 +370,17 @@ pub(super) struct RawSurge {
     pub(super) baseline_per_s: Field<Of<f64>>,
 }
 
+section!(
+    RawSurge { sensitivity, min_excess, warm_up, baseline_per_s }
+    "an object such as {\"sensitivity\": 2.0}"
+);
+
 /// How arrivals over a limit wait.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "off, or an object such as {\"max_wait\": \"100ms\"}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawHold {
     /// How long at most, from 1ms to 60s.
@@ -366,13 +392,17 @@ pub(super) struct RawHold {
     pub(super) order: Field<Of<Order>>,
 }
 
+section!(
+    RawHold { max_wait, max_waiting, order }
+    "off, or an object such as {\"max_wait\": \"100ms\"}"
+);
+
 /// Where arrivals go that would be rejected otherwise.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"cluster\": \"orders-db-replica\"}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawRedirect {
     /// TCP: another cluster.
@@ -381,13 +411,14 @@ pub(super) struct RawRedirect {
     pub(super) header: Field<RawHeader>,
 }
 
+section!(RawRedirect { cluster, header } "an object such as {\"cluster\": \"orders-db-replica\"}");
+
 /// How arrivals are refused.
-#[derive(Default, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "an object such as {\"http_status\": 503}"
+#[derive(Default)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    derive(schemars::JsonSchema),
+    schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawReject {
     /// HTTP: the status.
@@ -408,3 +439,8 @@ pub(super) struct RawReject {
     /// How many refusals are kept at most at once, in each worker.
     pub(super) max_slow: Field<Of<f64>>,
 }
+
+section!(
+    RawReject { http_status, retry_after, body, tcp, cluster, slow, max_slow }
+    "an object such as {\"http_status\": 503}"
+);

@@ -9,18 +9,10 @@ use core::{cell::Cell, fmt};
 
 use serde::{
     Deserializer,
-    de::{
-        DeserializeSeed, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-        Visitor,
-        value::{MapDeserializer, SeqDeserializer},
-    },
-    forward_to_deserialize_any,
+    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{
-    bounds,
-    finding::{shown, unknown_field},
-};
+use super::{bounds, finding::shown};
 
 /// A value. A whole number is exact up to 2^53, far above every bound here.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +34,19 @@ impl Value {
         let value = Tree { left: &left }.deserialize(&mut json)?;
         json.end()?;
         Ok(value)
+    }
+
+    /// What is wrong with it where something else is to be written. The reader knows where.
+    pub(super) fn wrong(&self, to_write: &str) -> String {
+        let found = match self {
+            Self::Null => String::from("null"),
+            Self::Bool(value) => value.to_string(),
+            Self::Number(number) => shown(&number.to_string()),
+            Self::Text(text) => format!("\"{}\"", shown(text)),
+            Self::List(_) => String::from("a list"),
+            Self::Object(_) => String::from("an object"),
+        };
+        format!("found {found}; write {to_write}")
     }
 }
 
@@ -125,95 +130,6 @@ impl<'de> Visitor<'de> for Tree<'_> {
             fields.push((name, map.next_value_seed(self)?));
         }
         Ok(Value::Object(fields))
-    }
-}
-
-/// What is wrong with a value: what was there, and what to write. The reader knows where.
-#[derive(Debug)]
-pub(super) struct Wrong(String);
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl core::error::Error for Wrong {}
-
-impl serde::de::Error for Wrong {
-    fn custom<T: fmt::Display>(what: T) -> Self {
-        Self(what.to_string())
-    }
-
-    fn invalid_type(found: Unexpected<'_>, to_write: &dyn Expected) -> Self {
-        let found = match found {
-            Unexpected::Unit => String::from("null"),
-            Unexpected::Bool(value) => value.to_string(),
-            Unexpected::Float(number) => shown(&number.to_string()),
-            Unexpected::Str(text) => format!("\"{}\"", shown(text)),
-            Unexpected::Seq => String::from("a list"),
-            Unexpected::Map => String::from("an object"),
-            other => shown(&other.to_string()),
-        };
-        Self(format!("found {found}; write {to_write}"))
-    }
-
-    fn invalid_value(found: Unexpected<'_>, to_write: &dyn Expected) -> Self {
-        Self::invalid_type(found, to_write)
-    }
-
-    fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
-        Self(unknown_field(name, known))
-    }
-}
-
-impl<'de> IntoDeserializer<'de, Wrong> for &'de Value {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for &'de Value {
-    type Error = Wrong;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        match self {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Number(number) => visitor.visit_f64(*number),
-            Value::Text(text) => visitor.visit_borrowed_str(text),
-            Value::List(list) => visitor.visit_seq(SeqDeserializer::new(list.iter())),
-            Value::Object(fields) => visitor.visit_map(MapDeserializer::new(
-                fields.iter().map(|(name, value)| (name.as_str(), value)),
-            )),
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        match self {
-            Value::Null => visitor.visit_none(),
-            _ => visitor.visit_some(self),
-        }
-    }
-
-    /// A derived struct would take a list for its fields in order.
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Wrong> {
-        match self {
-            Value::List(_) => Err(Wrong::invalid_type(Unexpected::Seq, &visitor)),
-            _ => self.deserialize_any(visitor),
-        }
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
-        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 

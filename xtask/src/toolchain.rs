@@ -268,6 +268,8 @@ impl Toolchain {
         command.arg(subcommand);
         if self == Self::Debian {
             command.arg("-Zbuild-std=std,panic_abort");
+            // A tenth of a module is sorting, else, which is done in no hurry there.
+            command.arg("-Zbuild-std-features=optimize_for_size");
         }
         command.args(["--target", TARGET]).args(args);
         command
