@@ -87,7 +87,7 @@ fn requests(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
 
 /// Connections to an upstream that answers one byte.
 fn streams(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
-    const EACH: usize = 96;
+    const EACH: usize = 320;
     const GOALS: &[Goal] = &[
         ("enforce", "noop_rust", 1.2),
         ("inflight", "noop_rust", 1.2),
@@ -100,7 +100,7 @@ fn streams(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
         .iter()
         .map(|contender| (envoy.listener(contender.slug), 0))
         .collect();
-    let costs = Costs::measure(contenders.len(), if quick { 30 } else { 200 }, |who| {
+    let costs = Costs::measure(contenders.len(), if quick { 15 } else { 100 }, |who| {
         let (address, sum) = &mut targets[who];
         let before = at_rest(&envoy);
         let count = connections(*address, EACH);

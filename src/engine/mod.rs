@@ -33,6 +33,7 @@ mod ledger;
 mod majority;
 mod record;
 mod ring;
+mod sampler;
 mod sentry;
 mod share;
 mod surge;
@@ -60,6 +61,7 @@ pub use record::{
     Change, DEAD_AFTER, MAX_WORKERS, PoolRecord, Record, Records, Row, Shared, TableFull, Totals,
     WorkerId,
 };
+pub use sampler::Sampler;
 pub use sentry::{Sentry, Wanted, Who};
 pub use share::serves;
 pub use surge::{Changes, DetectorConfig, Phase, Upstream};

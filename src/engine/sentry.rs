@@ -11,6 +11,7 @@ use super::{
     hot::Cut,
     majority::Majority,
     record::{Change, Records, Shared, WorkerId},
+    sampler::Sampler,
     share::serves,
     surge::Phase,
     tally::Tally,
@@ -19,8 +20,6 @@ use super::{
     waiting::StreamId,
 };
 
-/// Where it costs something to know a caller, one arrival in so many is looked at while all is calm.
-const ONE_IN: u8 = 8;
 /// So many workers have a place for their table of callers.
 const PLACES: u32 = 64;
 /// A table that was put there longer ago than this is of a worker that died, or that sees no surge.
@@ -97,7 +96,8 @@ pub struct Sentry {
     share_credit: f32,
     limit: u32,
     adaptive: bool,
-    arrivals: u32,
+    /// Which arrivals are looked at while all is calm.
+    sampler: Sampler,
 }
 
 impl Sentry {
@@ -114,7 +114,7 @@ impl Sentry {
             share_credit: 0.0,
             limit: 0,
             adaptive: false,
-            arrivals: 0,
+            sampler: Sampler::default(),
         }
     }
 
@@ -133,18 +133,17 @@ impl Sentry {
         self.lookout.patience()
     }
 
-    /// What must be known of the next arrival. `cheap`: connections, of which each is looked at.
-    pub fn wants(&mut self, cheap: bool) -> Wanted {
+    /// What must be known of the next arrival.
+    ///
+    /// While all is calm, not of each the caller is looked at, for that costs something where many
+    /// come: one that is stands for others. Once it matters who comes, each is looked at.
+    pub fn wants(&mut self) -> Wanted {
         let user = !self.cuts.is_empty() || self.share < 1.0;
         let busy = matches!(self.phase(), Phase::Watch | Phase::Surge);
-        let all = cheap || user || busy || self.gate.is_tight();
-        self.arrivals = self.arrivals.wrapping_add(1);
-        let caller = if all {
+        let caller = if user || busy || self.gate.is_tight() {
             1
-        } else if self.arrivals.is_multiple_of(u32::from(ONE_IN)) {
-            ONE_IN
         } else {
-            0
+            self.sampler.weight()
         };
         Wanted { caller, user }
     }
@@ -351,6 +350,7 @@ impl Sentry {
         now: Timestamp,
         records: &mut impl Records,
     ) -> (Tally, Result<Option<Report>, Fault>) {
+        self.sampler.lap();
         let tally = self.gate.take_tally();
         self.lookout.on_tally(&tally);
         let seen = self.gate.seen();

@@ -182,7 +182,7 @@ impl Gates {
             sentry
         });
         let kind = facts.kind();
-        let mut wanted = sentry.wants(kind == Kind::Tcp);
+        let mut wanted = sentry.wants();
         let key = &guard.rule.key;
         if *key == Key::None {
             wanted.caller = 0;
@@ -242,7 +242,7 @@ impl Gates {
     /// A stream that was open has ended; how, is asked if it is worth it.
     pub fn on_ending(&mut self, guard: &Guard, kind: Kind, lasted: Duration) {
         if let Some(entry) = self.entry(guard.gate)
-            && entry.curiosity.looks(kind)
+            && entry.curiosity.looks()
         {
             let patience = entry
                 .sentry
@@ -384,6 +384,7 @@ impl Entry {
 
     /// Tells the others and the host what happened and how things stand.
     fn tell(&mut self, now: Timestamp) {
+        self.curiosity.lap();
         let Some(sentry) = &mut self.sentry else {
             return;
         };

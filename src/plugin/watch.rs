@@ -1,17 +1,12 @@
 //! What is looked at when streams end, and what is said to the operator.
 
-use super::{
-    host::{self, Level},
-    matching::Kind,
-};
+use super::host::{self, Level};
 use crate::{
     config::Rule,
-    engine::{Answers, Callers, Notice, Report, Timestamp, Totals},
+    engine::{Answers, Callers, Notice, Report, Sampler, Timestamp, Totals},
     event::{Caller, Event, Hundredths, Rfc3339, Tenths},
 };
 
-/// Of requests that end, one in so many is looked at while all is well.
-const ONE_IN: u32 = 8;
 /// After one that ended badly, so many are all looked at.
 const CURIOUS: u32 = 64;
 /// So many callers are named.
@@ -20,16 +15,20 @@ const NAMED: usize = 5;
 /// Which ends of streams are worth their microsecond.
 #[derive(Debug, Default)]
 pub struct Curiosity {
-    /// How many more ends of requests are looked at, before it is one in [`ONE_IN`] again.
+    /// How many more ends are all looked at after a bad one.
     left: u32,
-    ended: u32,
+    sampler: Sampler,
 }
 
 impl Curiosity {
     /// Whether to ask how a stream ended.
-    pub fn looks(&mut self, kind: Kind) -> bool {
-        self.ended = self.ended.wrapping_add(1);
-        kind == Kind::Tcp || self.left > 0 || self.ended.is_multiple_of(ONE_IN)
+    pub fn looks(&mut self) -> bool {
+        self.left > 0 || self.sampler.weight() > 0
+    }
+
+    /// A lap of 100 ms is over.
+    pub fn lap(&mut self) {
+        self.sampler.lap();
     }
 
     /// One that was looked at ended like that.

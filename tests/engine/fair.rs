@@ -106,9 +106,9 @@ impl House {
         user: &str,
         class: Class,
     ) -> Decision {
-        let wanted = self.posts[worker].borrow_mut().sentry.wants(true);
+        let wanted = self.posts[worker].borrow_mut().sentry.wants();
         let who = Who {
-            caller: Some((caller.as_bytes(), wanted.caller)),
+            caller: (wanted.caller > 0).then_some((caller.as_bytes(), wanted.caller)),
             instead: None,
             user: wanted.user.then_some(user.as_bytes()),
             class,

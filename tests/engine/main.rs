@@ -8,6 +8,7 @@ mod exhaustive;
 mod fair;
 mod gate;
 mod leases;
+mod sampler;
 mod tide;
 mod workers;
 mod world;

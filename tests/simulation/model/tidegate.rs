@@ -219,7 +219,7 @@ impl Guard for House {
     fn arrive(&mut self, stream: StreamId, address: &str, chance: u64, now: Duration) -> Answer {
         let worker = (chance % self.posts.len() as u64) as usize;
         let post = &mut self.posts[worker];
-        let wanted = post.sentry.wants(!self.http);
+        let wanted = post.sentry.wants();
         let who = Who {
             caller: (wanted.caller > 0).then_some((address.as_bytes(), wanted.caller)),
             instead: None,

@@ -255,7 +255,7 @@ impl Guarded {
     fn begin_all(&mut self, at: Timestamp, stream: &Stream, known: &Known, many: u32) {
         self.advance(at);
         let id = self.next_id();
-        let wanted = self.sentry.wants(!stream.http);
+        let wanted = self.sentry.wants();
         let caller = known.caller.as_deref().filter(|_| wanted.caller > 0);
         let more = many - 1;
         if more > 0 {
