@@ -611,8 +611,8 @@ impl House {
         let mut records = RuleRecords::new(&mut store, &self.keys, self.setting);
         let who = Who {
             caller: Some((caller.as_bytes(), 1)),
-            user: None,
             class,
+            ..Who::default()
         };
         let id = StreamId(0);
         sentry
