@@ -2,7 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::bytes::{MemoryError, Put, Reader};
+use super::{
+    bytes::{MemoryError, Put, Reader},
+    places::{Hashed, Places},
+};
 
 /// At most this many callers are known by themselves; the others are known together.
 pub const MAX_SEATS: usize = 64;
@@ -412,36 +415,60 @@ const MAX_HERE: usize = 128;
 /// What each caller has open in this worker.
 ///
 /// A place is given back only when nothing of its caller is open any more, so whoever holds a slot
-/// can name it by its place. When all places are taken, a newcomer is nobody's.
+/// can name it by its place. When all places are taken, a newcomer is nobody's. Cost: one look-up,
+/// however many there are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Here {
     callers: Vec<(u64, u32)>,
+    places: Places<{ 2 * MAX_HERE }>,
+    /// The places of those that have nothing open.
+    vacant: Vec<u8>,
+}
+
+impl Hashed for (u64, u32) {
+    fn hash(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Here {
     /// One more is open that stands for `weight`; the caller's place.
     pub fn open(&mut self, caller: u64, weight: u8) -> Option<u8> {
-        let known = self.callers.iter().position(|(known, _)| *known == caller);
-        let vacant = || self.callers.iter().position(|(_, open)| *open == 0);
-        let index = match known.or_else(vacant) {
-            Some(index) => index,
-            None if self.callers.len() < MAX_HERE => {
-                self.callers.push((caller, 0));
-                self.callers.len() - 1
-            }
+        let known = self.places.find(&self.callers, caller);
+        // At most MAX_HERE places exist.
+        let place = known.map(|place| place as u8);
+        let place = place.or_else(|| self.take_place(caller))?;
+        let (_, open) = self.callers.get_mut(usize::from(place))?;
+        *open = open.saturating_add(u32::from(weight));
+        Some(place)
+    }
+
+    /// A place for a caller that has none.
+    fn take_place(&mut self, caller: u64) -> Option<u8> {
+        let place = match self.vacant.pop() {
+            Some(place) => place,
+            None if self.callers.len() < MAX_HERE => self.callers.len() as u8,
             None => return None,
         };
-        let (known, open) = self.callers.get_mut(index)?;
-        *known = caller;
-        *open = open.saturating_add(u32::from(weight));
-        // At most MAX_HERE places exist.
-        Some(index as u8)
+        self.places.insert(&self.callers, caller, u16::from(place));
+        match self.callers.get_mut(usize::from(place)) {
+            Some(old) => *old = (caller, 0),
+            None => self.callers.push((caller, 0)),
+        }
+        Some(place)
     }
 
     /// One is closed.
     pub fn close(&mut self, place: u8, weight: u8) {
-        if let Some((_, open)) = self.callers.get_mut(usize::from(place)) {
-            *open = open.saturating_sub(u32::from(weight));
+        let Some((caller, open)) = self.callers.get_mut(usize::from(place)) else {
+            return;
+        };
+        let was_open = *open > 0;
+        *open = open.saturating_sub(u32::from(weight));
+        if was_open && *open == 0 {
+            let caller = *caller;
+            self.places.remove(&self.callers, caller);
+            self.vacant.push(place);
         }
     }
 

@@ -31,6 +31,7 @@ mod known;
 mod laps;
 mod ledger;
 mod majority;
+mod places;
 mod record;
 mod ring;
 mod sampler;

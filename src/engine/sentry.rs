@@ -158,8 +158,9 @@ impl Sentry {
         records: &mut impl Records,
     ) -> (Decision, Place, Option<Result<Report, Fault>>) {
         let seen = who.caller.map(|(key, weight)| {
-            let id = self.callers.arrive_for(key, u32::from(weight));
-            (id, self.counted(key, weight))
+            let counted = self.counted(key, weight);
+            let id = self.callers.arrive_as(counted.caller, key, u32::from(weight));
+            (id, counted)
         });
         let news = self
             .lookout

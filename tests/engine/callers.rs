@@ -247,20 +247,40 @@ fn a_flood_of_new_keys_is_everybody_and_makes_nobody_forgotten() {
 }
 
 #[test]
-fn what_is_open_is_counted_until_it_is_closed_and_a_stale_id_is_nobody() {
+fn an_id_of_a_caller_that_lost_its_place_is_nobody() {
     let mut callers = Callers::new(SEED);
     let first = callers.arrive(b"first");
-    callers.opened(first);
-    callers.opened(first);
-    callers.closed(first);
-    assert_eq!(callers.get(first).expect("known").open, 1);
+    assert_eq!(callers.get(first).expect("known").weight, 1.0);
     for caller in 0..2_000 {
         callers.arrive(&key(caller));
     }
     assert_eq!(callers.get(first), None);
-    callers.closed(first);
-    callers.opened(first);
-    assert!(callers.by_excess().iter().all(|caller| caller.open == 0));
+    let before = bytes(&callers);
+    callers.passed(first, 1);
+    assert_eq!(bytes(&callers), before);
+}
+
+#[test]
+fn a_newcomer_takes_the_place_of_the_lightest_and_of_those_the_oldest() {
+    let mut callers = Callers::new(SEED);
+    let places = MAX_CALLERS as u32;
+    for caller in 0..places {
+        callers.arrive(&key(caller));
+    }
+    // All but these come a second time, one of them after it was the next to go.
+    let light = [7, 100, 200];
+    let again = |caller: &u32| !light.contains(caller);
+    (0..places).filter(again).for_each(|caller| {
+        callers.arrive(&key(caller));
+    });
+    callers.arrive(&key(1_000));
+    assert!(callers.find(&key(7)).is_none());
+    callers.arrive(&key(100));
+    callers.arrive(&key(1_001));
+    assert!(callers.find(&key(200)).is_none());
+    // All weigh 2 by now, and the first to have come goes first.
+    callers.arrive(&key(1_002));
+    assert!(callers.find(&key(0)).is_none() && callers.find(&key(1)).is_some());
 }
 
 #[test]
@@ -356,6 +376,48 @@ proptest! {
     }
 
     #[test]
+    fn whoever_loses_a_place_is_the_one_that_a_pass_over_all_finds(
+        list in arrivals(3_000),
+        laps in prop::collection::vec(1_usize..200, 1..20),
+    ) {
+        let mut table = Table::new();
+        // Who has a place since when, and with what weight.
+        let mut all: Vec<(u32, usize, f64)> = Vec::new();
+        let (mut floor, mut lap) = (0.0, laps.iter().cycle());
+        let mut left = lap.next().copied();
+        for (since, caller) in list.iter().enumerate() {
+            table.callers.arrive(&key(*caller));
+            if let Some((.., weight)) = all.iter_mut().find(|(known, ..)| known == caller) {
+                *weight += 1.0;
+            } else {
+                if all.len() == MAX_CALLERS {
+                    let order = |a: &(u32, usize, f64), b: &(u32, usize, f64)| {
+                        a.2.total_cmp(&b.2).then(a.1.cmp(&b.1))
+                    };
+                    let least = (0..all.len()).min_by(|a, b| order(&all[*a], &all[*b]));
+                    let (.., gone) = all.swap_remove(least.expect("somebody"));
+                    floor = gone.max(floor);
+                }
+                all.push((*caller, since, floor + 1.0));
+            }
+            left = left.map(|left| left - 1);
+            if left == Some(0) {
+                left = lap.next().copied();
+                table.ms += 100;
+                // The first tick only begins to count time.
+                let slow = if since < laps[0] { 1.0 } else { libm::exp(-0.1 / 600.0) };
+                table.callers.tick(Timestamp::from_millis(table.ms), false);
+                floor *= slow;
+                all.iter_mut().for_each(|(.., weight)| *weight *= slow);
+            }
+        }
+        for (caller, _, weight) in all {
+            let found = table.callers.find(&key(caller)).map(|caller| caller.weight);
+            prop_assert_eq!(found, Some(weight), "{}", caller);
+        }
+    }
+
+    #[test]
     fn a_table_goes_on_from_its_bytes(
         list in arrivals(1_500),
         more in arrivals(500),
@@ -363,8 +425,7 @@ proptest! {
     ) {
         let mut table = Table::new();
         for (index, caller) in list.iter().enumerate() {
-            let id = table.callers.arrive(&key(*caller));
-            table.callers.opened(id);
+            table.callers.arrive(&key(*caller));
             if index % 20 == 0 {
                 table.ms += gaps[index % gaps.len()];
                 table.callers.tick(Timestamp::from_millis(table.ms), index % 3 > 0);

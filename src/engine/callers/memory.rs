@@ -1,14 +1,15 @@
 //! The table of callers as bytes.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 
-use super::{Callers, Entry, LOOK_S, MAX_CALLERS, MAX_KEY, MOST, SETTLED};
+use super::{Callers, Entry, LOOK_S, Lightest, MAX_CALLERS, MAX_KEY, MOST, Name, SETTLED};
 use crate::engine::{
     bytes::{MemoryError, Put, Reader},
+    places::Places,
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGC\x03";
+const MAGIC: [u8; 4] = *b"TGC\x04";
 
 impl Callers {
     /// Appends the whole table, at most 32 KiB; the seed is part of it.
@@ -27,9 +28,9 @@ impl Callers {
             out.put(entry.hash.to_le_bytes());
             out.put_f64s([entry.weight, entry.error, entry.recent]);
             out.put_f64s([entry.passed, entry.normal, entry.age]);
-            out.put_u32s([entry.generation, entry.fresh, entry.open]);
-            out.put([u8::from(entry.settled), entry.key.len() as u8]);
-            out.extend_from_slice(&entry.key);
+            out.put_u32s([entry.generation, entry.fresh]);
+            out.put([u8::from(entry.settled), entry.key.length]);
+            out.extend_from_slice(entry.key.as_bytes());
         }
     }
 
@@ -50,12 +51,14 @@ impl Callers {
         if count > MAX_CALLERS {
             return Err(MemoryError::Length);
         }
-        let (mut entries, mut index) = (Vec::with_capacity(count), BTreeMap::new());
+        let (mut entries, mut places) = (Vec::with_capacity(count), Places::default());
         for place in 0..count {
             let entry = entry(&mut reader)?;
-            if index.insert(entry.hash, place as u16).is_some() {
+            if places.find(&entries, entry.hash).is_some() {
                 return Err(MemoryError::Value);
             }
+            // At most MAX_CALLERS entries exist, so a place fits.
+            places.insert(&entries, entry.hash, place as u16);
             entries.push(entry);
         }
         reader.end()?;
@@ -65,7 +68,8 @@ impl Callers {
         Ok(Self {
             seed,
             entries,
-            index,
+            places,
+            lightest: Lightest::default(),
             floor,
             recent,
             generation,
@@ -82,7 +86,7 @@ fn entry(reader: &mut Reader<'_>) -> Result<Entry, MemoryError> {
     let (error, recent) = (reader.f64(0.0..=weight)?, reader.f64(0.0..=MOST)?);
     let passed = reader.f64(0.0..=MOST)?;
     let (normal, age) = (reader.f64(0.0..=MOST)?, reader.f64(0.0..=MOST)?);
-    let (generation, fresh, open) = (reader.u32()?, reader.u32()?, reader.u32()?);
+    let (generation, fresh) = (reader.u32()?, reader.u32()?);
     let settled = reader.flag()?;
     let length = usize::from(reader.u8()?);
     if length > MAX_KEY {
@@ -91,7 +95,7 @@ fn entry(reader: &mut Reader<'_>) -> Result<Entry, MemoryError> {
     Ok(Entry {
         hash,
         generation,
-        key: reader.slice(length)?.into(),
+        key: Name::of(reader.slice(length)?),
         weight,
         error,
         recent,
@@ -99,7 +103,6 @@ fn entry(reader: &mut Reader<'_>) -> Result<Entry, MemoryError> {
         fresh,
         normal,
         age,
-        open,
         settled,
     })
 }

@@ -1,12 +1,18 @@
 //! Who comes how often: a bounded table of callers.
 
+mod lightest;
 mod memory;
 mod spread;
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 use core::hash::Hasher;
 
-use super::time::Timestamp;
+use super::{
+    places::{Hashed, Places},
+    time::Timestamp,
+};
+
+use lightest::Lightest;
 
 pub use spread::{Caller, Spread};
 
@@ -15,6 +21,8 @@ pub const MAX_CALLERS: usize = 256;
 /// At most this many bytes of a key are remembered, to name it; the whole key tells callers apart.
 pub const MAX_KEY: usize = 64;
 
+/// The places are found by so many slots.
+const SLOTS: usize = 2 * MAX_CALLERS;
 /// At most this many callers have a place that newcomers cannot take.
 const SETTLED: usize = MAX_CALLERS / 2;
 /// The time constants of weights, of recent arrivals, and of normal rates, in s.
@@ -23,8 +31,7 @@ const RECENT_S: f64 = 0.5;
 const NORMAL_S: f64 = 300.0;
 /// Calm seconds until a caller's rate is known.
 const KNOWN_S: f64 = 60.0;
-/// A known caller that comes less often than this, a second, and has nothing open needs no place of
-/// its own.
+/// A known caller that comes less often than this, a second, needs no place of its own.
 const RARE_PER_S: f64 = 0.01;
 /// No gap between ticks counts for more than this, in s.
 const GAP_S: f64 = 60.0;
@@ -45,7 +52,7 @@ pub struct CallerId {
 struct Entry {
     hash: u64,
     generation: u32,
-    key: Box<[u8]>,
+    key: Name,
     /// Decayed arrivals, and how many of them may be somebody else's.
     weight: f64,
     error: f64,
@@ -59,8 +66,38 @@ struct Entry {
     normal: f64,
     /// Calm seconds since it got its place.
     age: f64,
-    open: u32,
     settled: bool,
+}
+
+impl Hashed for Entry {
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// The beginning of a key; not on the heap, for newcomers come often.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Name {
+    bytes: [u8; MAX_KEY],
+    length: u8,
+}
+
+impl Name {
+    fn of(key: &[u8]) -> Self {
+        let mut bytes = [0; MAX_KEY];
+        let length = key.len().min(MAX_KEY);
+        for (own, byte) in bytes.iter_mut().zip(key) {
+            *own = *byte;
+        }
+        // MAX_KEY fits.
+        let length = length as u8;
+        Self { bytes, length }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        let length = usize::from(self.length);
+        self.bytes.get(..length).unwrap_or(&self.bytes)
+    }
 }
 
 impl Entry {
@@ -73,18 +110,17 @@ impl Entry {
         }
     }
 
-    /// How much it deserves to be settled; what is open counts as one arrival in 10 minutes.
+    /// How much it deserves to be settled.
     fn rank(&self) -> f64 {
-        let known = self.age >= KNOWN_S && (self.normal >= RARE_PER_S || self.open > 0);
-        if known {
-            self.normal + f64::from(self.open) / WEIGHT_S
+        if self.age >= KNOWN_S && self.normal >= RARE_PER_S {
+            self.normal
         } else {
             0.0
         }
     }
 }
 
-/// Counts arrivals and open connections by caller, in bounded memory.
+/// Counts arrivals by caller, in bounded memory.
 ///
 /// Space-Saving (Metwally, Agrawal, El Abbadi, 2005) over arrivals that decay with a time constant
 /// of 600 s: a newcomer takes the place of the lightest, and its weight begins at the
@@ -96,22 +132,22 @@ impl Entry {
 ///
 /// A caller that is known, after 60 calm seconds, can be settled: no newcomer takes its place, so a
 /// flood of keys that outsiders choose cannot make the table forget who is normal. The 128 with the
-/// highest normal rates are; 128 places always remain for newcomers. Recent arrivals (0.5 s) and open
-/// connections are those since the caller got its place: at least that many. Normal rates are
-/// learned over 300 s while it is calm, from when the table began, and stand still in a surge.
+/// highest normal rates are; 128 places always remain for newcomers. Recent arrivals (0.5 s) are those
+/// since the caller got its place: at least that many. Normal rates are learned over 300 s while it
+/// is calm, from when the table began, and stand still in a surge.
 ///
 /// Keys are told apart by a SipHash of a secret seed: two of them are taken for one with a chance of
-/// 2⁻⁶⁴. Cost: an arrival of a known caller is one hash and 8 comparisons, one of a newcomer a pass
-/// over 256 entries more, a tick one pass. Memory: at most 256 entries of some 150 bytes.
+/// 2⁻⁶⁴. Cost: an arrival is one hash and one look-up, and a newcomer's some comparisons more,
+/// however many callers there are; a tick is one pass over the entries. Memory: at most 256 entries of
+/// some 150 bytes.
 ///
-/// Weak: of a caller that lost its place, what it had open is forgotten; where all callers are
-/// new, nobody has a normal rate to be compared with.
+/// Weak: where all callers are new, nobody has a normal rate to be compared with.
 #[derive(Clone, Debug)]
 pub struct Callers {
     seed: [u64; 2],
     entries: Vec<Entry>,
-    /// From hash to place.
-    index: BTreeMap<u64, u16>,
+    places: Places<SLOTS>,
+    lightest: Lightest,
     /// The most that any caller without a place may weigh.
     floor: f64,
     /// Recent arrivals of all callers.
@@ -125,7 +161,7 @@ pub struct Callers {
 }
 
 impl PartialEq for Callers {
-    /// The index follows from the entries.
+    /// The places and who is the lightest follow from the entries.
     fn eq(&self, other: &Self) -> bool {
         self.seed == other.seed
             && self.entries == other.entries
@@ -141,11 +177,12 @@ pub struct OtherSeed;
 
 impl Callers {
     /// An empty table. The seed is secret, and the same for tables that are to be merged.
-    pub const fn new(seed: [u64; 2]) -> Self {
+    pub fn new(seed: [u64; 2]) -> Self {
         Self {
             seed,
             entries: Vec::new(),
-            index: BTreeMap::new(),
+            places: Places::default(),
+            lightest: Lightest::default(),
             floor: 0.0,
             recent: 0.0,
             generation: 0,
@@ -163,10 +200,15 @@ impl Callers {
     /// Counts an arrival that stands for `many`, when only one in so many is looked at. Bounds then
     /// hold for the sample.
     pub fn arrive_for(&mut self, key: &[u8], many: u32) -> CallerId {
-        let hash = keyed_hash(self.seed, key);
+        self.arrive_as(keyed_hash(self.seed, key), key, many)
+    }
+
+    /// As [`arrive_for`](Self::arrive_for), with the hash of the key by this table's seed.
+    pub(super) fn arrive_as(&mut self, hash: u64, key: &[u8], many: u32) -> CallerId {
         let arrivals = f64::from(many);
         self.recent = (self.recent + arrivals).min(MOST);
-        let known = self.index.get(&hash).copied();
+        let known = self.places.find(&self.entries, hash);
+        let takes = known.is_none() && self.is_full();
         let place = known.unwrap_or_else(|| self.admit(hash, key));
         let mut id = CallerId {
             place,
@@ -177,24 +219,33 @@ impl Callers {
             entry.recent = (entry.recent + arrivals).min(MOST);
             entry.fresh = entry.fresh.saturating_add(many);
             id.generation = entry.generation;
+            if takes {
+                self.lightest.add(entry, place);
+            }
         }
         id
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_CALLERS
     }
 
     /// Gives a newcomer a place, the least one's if need be.
     fn admit(&mut self, hash: u64, key: &[u8]) -> u16 {
         self.generation = self.generation.wrapping_add(1);
-        let victim = (self.entries.len() >= MAX_CALLERS)
-            .then(|| self.least())
-            .flatten();
+        let victim = if self.is_full() {
+            self.lightest.take(&self.entries)
+        } else {
+            None
+        };
         if let Some(gone) = victim.and_then(|place| self.entries.get(usize::from(place))) {
             self.floor = self.floor.max(gone.weight);
-            self.index.remove(&gone.hash);
+            self.places.remove(&self.entries, gone.hash);
         }
         let entry = Entry {
             hash,
             generation: self.generation,
-            key: key.iter().take(MAX_KEY).copied().collect(),
+            key: Name::of(key),
             weight: self.floor,
             error: self.floor,
             recent: 0.0,
@@ -202,26 +253,16 @@ impl Callers {
             fresh: 0,
             normal: 0.0,
             age: 0.0,
-            open: 0,
             settled: false,
         };
         // At most MAX_CALLERS entries exist, so a place fits.
         let place = victim.unwrap_or(self.entries.len() as u16);
+        self.places.insert(&self.entries, hash, place);
         match self.entries.get_mut(usize::from(place)) {
             Some(old) => *old = entry,
             None => self.entries.push(entry),
         }
-        self.index.insert(hash, place);
         place
-    }
-
-    /// The place of the lightest that is not settled.
-    fn least(&self) -> Option<u16> {
-        let places = self.entries.iter().enumerate();
-        places
-            .filter(|(_, entry)| !entry.settled)
-            .min_by(|(_, a), (_, b)| a.weight.total_cmp(&b.weight))
-            .map(|(place, _)| place as u16)
     }
 
     /// The entry of an id that is not stale.
@@ -237,20 +278,6 @@ impl Callers {
         }
     }
 
-    /// One more connection or request of this caller is open.
-    pub fn opened(&mut self, id: CallerId) {
-        if let Some(entry) = self.entry_mut(id) {
-            entry.open = entry.open.saturating_add(1);
-        }
-    }
-
-    /// One that was [`opened`](Self::opened) with this id is closed.
-    pub fn closed(&mut self, id: CallerId) {
-        if let Some(entry) = self.entry_mut(id) {
-            entry.open = entry.open.saturating_sub(1);
-        }
-    }
-
     /// Lets time pass; to be called about every 100 ms. Normal rates are learned while `calm`.
     ///
     /// A gap of more than a minute counts as one; a clock that steps back lets no time pass.
@@ -260,6 +287,7 @@ impl Callers {
         if gap <= 0.0 {
             return;
         }
+        self.lightest.forget();
         let (slow, quick) = (libm::exp(-gap / WEIGHT_S), libm::exp(-gap / RECENT_S));
         self.floor *= slow;
         self.recent *= quick;
@@ -314,8 +342,8 @@ impl Callers {
             return Err(OtherSeed);
         }
         for entry in &mut self.entries {
-            let theirs = other.index.get(&entry.hash);
-            match theirs.and_then(|place| other.entries.get(usize::from(*place))) {
+            let theirs = other.places.find(&other.entries, entry.hash);
+            match theirs.and_then(|place| other.entries.get(usize::from(place))) {
                 Some(theirs) => {
                     entry.weight = (entry.weight + theirs.weight).min(MOST);
                     entry.error = (entry.error + theirs.error).min(MOST);
@@ -324,7 +352,6 @@ impl Callers {
                     entry.normal = (entry.normal + theirs.normal).min(MOST);
                     entry.age = entry.age.max(theirs.age);
                     entry.fresh = entry.fresh.saturating_add(theirs.fresh);
-                    entry.open = entry.open.saturating_add(theirs.open);
                     entry.settled |= theirs.settled;
                 }
                 None => {
@@ -334,7 +361,7 @@ impl Callers {
             }
         }
         for theirs in &other.entries {
-            if !self.index.contains_key(&theirs.hash) {
+            if self.places.find(&self.entries, theirs.hash).is_none() {
                 let mut entry = theirs.clone();
                 entry.weight = (entry.weight + self.floor).min(MOST);
                 entry.error = (entry.error + self.floor).min(MOST);
@@ -360,15 +387,15 @@ impl Callers {
         for gone in self.entries.drain(MAX_CALLERS.min(self.entries.len())..) {
             self.floor = self.floor.max(gone.weight);
         }
-        self.index.clear();
+        self.lightest.forget();
         let mut left = SETTLED;
-        for (place, entry) in self.entries.iter_mut().enumerate() {
+        for entry in &mut self.entries {
             entry.settled &= left > 0;
             left -= usize::from(entry.settled);
             self.generation = self.generation.wrapping_add(1);
             entry.generation = self.generation;
-            self.index.insert(entry.hash, place as u16);
         }
+        self.places = Places::of(&self.entries);
     }
 }
 

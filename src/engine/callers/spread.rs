@@ -52,8 +52,6 @@ pub struct Caller<'a> {
     pub weight: f64,
     /// How many of these may be somebody else's.
     pub error: f64,
-    /// Open now; at least that.
-    pub open: u32,
     /// Far above its normal rate.
     pub hot: bool,
 }
@@ -74,13 +72,12 @@ impl Entry {
 impl Callers {
     fn told<'a>(&self, entry: &'a Entry) -> Caller<'a> {
         Caller {
-            key: &entry.key,
+            key: entry.key.as_bytes(),
             rate_per_s: entry.recent / RECENT_S,
             baseline_per_s: entry.baseline(),
             share: (entry.recent / self.recent.max(1e-9)).min(1.0),
             weight: entry.weight,
             error: entry.error,
-            open: entry.open,
             hot: entry.is_hot(),
         }
     }
@@ -93,8 +90,9 @@ impl Callers {
 
     /// What is known of the caller with that key; none when it has no place.
     pub fn find(&self, key: &[u8]) -> Option<Caller<'_>> {
-        let place = self.index.get(&super::keyed_hash(self.seed, key))?;
-        let entry = self.entries.get(usize::from(*place))?;
+        let hash = super::keyed_hash(self.seed, key);
+        let place = self.places.find(&self.entries, hash)?;
+        let entry = self.entries.get(usize::from(place))?;
         Some(self.told(entry))
     }
 
