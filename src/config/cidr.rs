@@ -25,6 +25,22 @@ impl Cidr {
         address.is_ipv4() == self.first.is_ipv4() && network(address, self.prefix) == self.first
     }
 
+    /// The first address and the last, as numbers.
+    pub(super) fn ends(&self) -> (u128, u128) {
+        let behind = u32::from(bits(self.first) - self.prefix);
+        let first = match self.first {
+            IpAddr::V4(first) => u128::from(first.to_bits()),
+            IpAddr::V6(first) => first.to_bits(),
+        };
+        let rest = 1_u128.checked_shl(behind).map_or(u128::MAX, |all| all - 1);
+        (first, first | rest)
+    }
+
+    /// Whether it is a range of IPv4.
+    pub(super) fn is_ipv4(&self) -> bool {
+        self.first.is_ipv4()
+    }
+
     /// Reads `10.0.0.0/8`, `2001:db8::/32`, or a single address; or says what to write.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         Self::read(text).unwrap_or_else(|| {
@@ -81,7 +97,7 @@ fn bits(address: IpAddr) -> u8 {
 }
 
 /// The address with every bit behind the prefix cleared.
-fn network(address: IpAddr, prefix: u8) -> IpAddr {
+pub(super) fn network(address: IpAddr, prefix: u8) -> IpAddr {
     let behind = u32::from(bits(address).saturating_sub(prefix));
     match address {
         IpAddr::V4(address) => {

@@ -27,6 +27,7 @@ mod cidr;
 mod duration;
 mod field;
 mod finding;
+mod index;
 mod part;
 mod pbstruct;
 mod policy;
@@ -41,6 +42,7 @@ use alloc::{format, vec::Vec};
 
 pub use cidr::Cidr;
 pub use finding::{ConfigError, Finding};
+pub use index::{Facts, RuleIndex};
 pub use policy::{
     Class, ClassMatch, Header, Key, Match, Policy, Protocol, Redirect, Reject, Rule, RuleName,
     Sticky, TcpReject,

@@ -50,12 +50,6 @@ impl Guard {
     }
 }
 
-impl AsRef<Rule> for Guard {
-    fn as_ref(&self) -> &Rule {
-        &self.rule
-    }
-}
-
 #[derive(Debug)]
 struct Entry {
     /// As the newest configuration has it.
@@ -158,11 +152,11 @@ impl Gates {
     /// Decides about the arrival of the effective context.
     ///
     /// When there is no worker's number to be had, the arrival goes on uncounted.
-    pub fn on_arrival(
+    pub fn on_arrival<'a>(
         &mut self,
-        guard: &Guard,
+        guard: &'a Guard,
         id: StreamId,
-        facts: &Facts,
+        facts: &Facts<'a>,
         now: Timestamp,
     ) -> (Decision, Place) {
         let worker = self.worker();

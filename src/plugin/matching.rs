@@ -1,11 +1,14 @@
-//! Which rule an arrival falls under.
+//! What rules may ask about an arrival.
 
 use alloc::{string::String, vec::Vec};
-use core::{cell::OnceCell, net::IpAddr};
+use core::{
+    cell::{OnceCell, RefCell},
+    net::IpAddr,
+};
 use std::net::SocketAddr;
 
 use super::host;
-use crate::config::{Match, Rule};
+use crate::config;
 
 /// HTTP or TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +17,12 @@ pub enum Kind {
     Tcp,
 }
 
-/// What rules may ask about an arrival. Each fact is fetched when the first rule asks, and once.
-pub struct Facts {
+/// A header and its value.
+type Header<'a> = (&'a str, Option<Vec<u8>>);
+
+/// What rules may ask about an arrival. Each fact is fetched when it is asked for first, which costs
+/// about 1 µs, and once.
+pub struct Facts<'a> {
     kind: Kind,
     cluster: OnceCell<Option<String>>,
     authority: OnceCell<Option<String>>,
@@ -24,9 +31,12 @@ pub struct Facts {
     listener_port: OnceCell<Option<u16>>,
     /// `address:port`, or the path of a Unix socket.
     source: OnceCell<Option<Vec<u8>>>,
+    address: OnceCell<Option<IpAddr>>,
+    /// Those that were asked for; a rule names a few.
+    headers: RefCell<Vec<Header<'a>>>,
 }
 
-impl Facts {
+impl<'a> Facts<'a> {
     /// About the stream of the effective context, which is just beginning.
     pub fn new(kind: Kind) -> Self {
         Self {
@@ -37,77 +47,14 @@ impl Facts {
             method: OnceCell::new(),
             listener_port: OnceCell::new(),
             source: OnceCell::new(),
+            address: OnceCell::new(),
+            headers: RefCell::default(),
         }
     }
 
-    /// The first rule that holds.
-    ///
-    /// A rule without conditions costs nothing; a fact that a rule asks for costs about 1 µs.
-    pub fn first_match(&self, rules: impl Iterator<Item = impl AsRef<Rule>>) -> Option<usize> {
-        let mut rules = rules;
-        rules.position(|rule| self.fits(&rule.as_ref().matcher))
-    }
-
-    fn fits(&self, matcher: &Match) -> bool {
-        if matcher.is_everything() {
-            return true;
-        }
-        if self.kind == Kind::Tcp && matcher.is_http_only() {
-            return false;
-        }
-        // The cheap and selective ones first.
-        let port = matcher.listener_port.is_none()
-            || self
-                .listener_port()
-                .is_some_and(|port| matcher.has_listener_port(port));
-        let source = || {
-            matcher.sources.is_empty()
-                || self
-                    .source()
-                    .is_some_and(|address| matcher.has_source(address))
-        };
-        let text = |wanted: bool, fact: &dyn Fn() -> Option<bool>| !wanted || fact() == Some(true);
-        port && source()
-            && text(matcher.cluster.is_some(), &|| {
-                self.text(&self.cluster, || host::property("xds\0cluster_name"))
-                    .map(|cluster| matcher.has_cluster(cluster))
-            })
-            && text(matcher.authority.is_some(), &|| {
-                self.text(&self.authority, || host::request_header(":authority"))
-                    .map(|authority| matcher.has_authority(authority))
-            })
-            && text(!matcher.methods.is_empty(), &|| {
-                self.text(&self.method, || host::request_header(":method"))
-                    .map(|method| matcher.has_method(method))
-            })
-            && text(matcher.path_prefix.is_some(), &|| {
-                self.text(&self.path, || host::request_header(":path"))
-                    .map(|path| matcher.has_path(path))
-            })
-    }
-
-    /// A text that no rule can match when it is not UTF-8, so that it counts as missing then.
-    fn text<'a>(
-        &self,
-        cell: &'a OnceCell<Option<String>>,
-        fetch: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Option<&'a str> {
-        cell.get_or_init(|| fetch().and_then(|bytes| String::from_utf8(bytes).ok()))
-            .as_deref()
-    }
-
-    fn listener_port(&self) -> Option<u16> {
-        *self.listener_port.get_or_init(|| {
-            let bytes = host::property("destination\0port")?;
-            let port = i64::from_le_bytes(bytes.try_into().ok()?);
-            u16::try_from(port).ok()
-        })
-    }
-
-    /// The downstream's address.
-    pub fn source(&self) -> Option<IpAddr> {
-        let text = core::str::from_utf8(self.source_text()?).ok()?;
-        text.parse::<SocketAddr>().ok().map(|address| address.ip())
+    /// HTTP or TCP.
+    pub const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The downstream's address without its port, as a key.
@@ -124,8 +71,66 @@ impl Facts {
             .as_deref()
     }
 
-    /// HTTP or TCP.
-    pub const fn kind(&self) -> Kind {
-        self.kind
+    /// A header of a request, its first value; a connection has none.
+    pub fn header(&self, name: &'a str) -> Option<Vec<u8>> {
+        self.with_header(name, |value| value.map(<[u8]>::to_vec))
     }
+
+    /// Looks at a header of a request.
+    pub fn with_header<R>(&self, name: &'a str, look: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        if self.kind != Kind::Http {
+            return look(None);
+        }
+        let mut headers = self.headers.borrow_mut();
+        if let Some((_, value)) = headers.iter().find(|(known, _)| *known == name) {
+            return look(value.as_deref());
+        }
+        let value = host::request_header(name);
+        let answer = look(value.as_deref());
+        headers.push((name, value));
+        answer
+    }
+}
+
+impl config::Facts for Facts<'_> {
+    fn is_http(&self) -> bool {
+        self.kind == Kind::Http
+    }
+
+    fn listener_port(&self) -> Option<u16> {
+        *self.listener_port.get_or_init(|| {
+            let bytes = host::property("destination\0port")?;
+            let port = i64::from_le_bytes(bytes.try_into().ok()?);
+            u16::try_from(port).ok()
+        })
+    }
+
+    fn source(&self) -> Option<IpAddr> {
+        *self.address.get_or_init(|| {
+            let text = core::str::from_utf8(self.source_text()?).ok()?;
+            text.parse::<SocketAddr>().ok().map(|address| address.ip())
+        })
+    }
+
+    fn cluster(&self) -> Option<&str> {
+        text(&self.cluster, || host::property("xds\0cluster_name"))
+    }
+
+    fn authority(&self) -> Option<&str> {
+        text(&self.authority, || host::request_header(":authority"))
+    }
+
+    fn method(&self) -> Option<&str> {
+        text(&self.method, || host::request_header(":method"))
+    }
+
+    fn path(&self) -> Option<&str> {
+        text(&self.path, || host::request_header(":path"))
+    }
+}
+
+/// A text that no rule can match when it is not UTF-8, so that it counts as missing then.
+fn text(cell: &OnceCell<Option<String>>, fetch: impl FnOnce() -> Option<Vec<u8>>) -> Option<&str> {
+    cell.get_or_init(|| String::from_utf8(fetch()?).ok())
+        .as_deref()
 }

@@ -11,7 +11,7 @@
 //! | `peers` | who comes over mutual TLS |
 //! | `slow` | refusals that are kept for a while |
 //! | `ending` | how a stream ended |
-//! | `matching` | which rule an arrival falls under |
+//! | `matching` | what rules may ask about an arrival |
 //! | `http`, `tcp` | how a decision is carried out |
 //! | `metrics` | what is seen from outside |
 //!

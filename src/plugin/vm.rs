@@ -21,7 +21,7 @@ use super::{
     who,
 };
 use crate::{
-    config::{self, Build},
+    config::{self, Build, RuleIndex},
     engine::{Decision, Fault, Mode, Outcome, Place, Reason, StreamId, Timestamp},
     event::{Event, StartedRule},
 };
@@ -44,7 +44,8 @@ pub fn with<R>(work: impl FnOnce(&mut Vm) -> R) -> Option<R> {
 /// A configuration in force, and the gates of its rules.
 #[derive(Debug, Default)]
 pub struct Active {
-    pub guards: Vec<Guard>,
+    guards: Vec<Guard>,
+    index: RuleIndex,
 }
 
 impl Active {
@@ -260,13 +261,11 @@ impl Vm {
         gates::begin_worker_sequence();
         metrics::show_build();
         let now = host::now();
-        let guards = policy
-            .rules()
-            .iter()
-            .cloned()
-            .map(|rule| self.gates.guard(rule))
-            .collect();
-        let active = Rc::new(Active { guards });
+        let rules = policy.rules().iter();
+        let active = Rc::new(Active {
+            index: RuleIndex::new(rules.clone()),
+            guards: rules.cloned().map(|rule| self.gates.guard(rule)).collect(),
+        });
         if gates::announces(&bytes, now) {
             host::log(Level::Info, &active.started(now));
         }
@@ -289,7 +288,7 @@ impl Vm {
             return Verdict::Pass;
         };
         let facts = Facts::new(kind);
-        let found = facts.first_match(active.guards.iter());
+        let found = active.index.first(&facts);
         let Some((rule, guard)) = found.and_then(|rule| Some((rule, active.guards.get(rule)?)))
         else {
             return Verdict::Pass;

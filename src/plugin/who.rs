@@ -8,7 +8,7 @@ use super::{
     peers,
 };
 use crate::{
-    config::{Key, Rule, Sticky},
+    config::{Facts as _, Key, Rule, Sticky},
     engine::{Class, Wanted},
     store::{self, PREFIX},
 };
@@ -28,7 +28,7 @@ pub struct Known {
 
 impl Known {
     /// Asks the host about the stream of the effective context, which is just beginning.
-    pub fn ask(rule: &Rule, wanted: Wanted, facts: &Facts) -> Self {
+    pub fn ask<'a>(rule: &'a Rule, wanted: Wanted, facts: &Facts<'a>) -> Self {
         let asked = wanted.caller > 0;
         let later = is_known_later(&rule.key, facts.kind());
         let caller = (asked && !later)
@@ -44,7 +44,7 @@ impl Known {
 }
 
 /// The user that a rule tells apart, cut to what is taken for a key.
-pub fn user(rule: &Rule, facts: &Facts) -> Option<Vec<u8>> {
+pub fn user<'a>(rule: &'a Rule, facts: &Facts<'a>) -> Option<Vec<u8>> {
     let user = match &rule.sticky {
         // The gate takes the caller where no user is named.
         Sticky::Key => None,
@@ -75,7 +75,7 @@ fn is_known_later(key: &Key, kind: Kind) -> bool {
 }
 
 /// What a rule's key says of an arrival; a missing one is a caller, too, without a name.
-fn caller(key: &Key, facts: &Facts) -> Option<Vec<u8>> {
+fn caller<'a>(key: &'a Key, facts: &Facts<'a>) -> Option<Vec<u8>> {
     let found = match key {
         // What is in the first message is counted when it comes.
         Key::None | Key::Postgres(_) => return None,
@@ -89,7 +89,7 @@ fn caller(key: &Key, facts: &Facts) -> Option<Vec<u8>> {
 }
 
 /// The first class that an arrival is of.
-fn class(rule: &Rule, facts: &Facts) -> Class {
+fn class<'a>(rule: &'a Rule, facts: &Facts<'a>) -> Class {
     let found = rule.classes.iter().position(|class| {
         let matcher = &class.matcher;
         let source = || {
@@ -100,7 +100,7 @@ fn class(rule: &Rule, facts: &Facts) -> Class {
         };
         let header = || {
             matcher.header.as_ref().is_none_or(|wanted| {
-                facts.header(&wanted.name).as_deref() == Some(wanted.value.as_bytes())
+                facts.with_header(&wanted.name, |value| value == Some(wanted.value.as_bytes()))
             })
         };
         source() && header()
@@ -124,15 +124,6 @@ fn cookie<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
         Some(value)
     })
-}
-
-impl Facts {
-    /// A header of a request.
-    fn header(&self, name: &str) -> Option<Vec<u8>> {
-        (self.kind() == Kind::Http)
-            .then(|| host::request_header(name))
-            .flatten()
-    }
 }
 
 /// The seed that all workers hash callers with, so that an outsider can't choose who collides.
