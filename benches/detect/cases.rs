@@ -11,8 +11,9 @@ use tidegate::{
 };
 
 use crate::{
+    Row,
+    common::table::Wanted,
     rivals::{NAMES, Rule, Tide, all},
-    table::{Row, Wanted},
 };
 
 /// How much is run.

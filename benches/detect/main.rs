@@ -2,15 +2,20 @@
 //! rules on the same arrivals. `cargo xtask bench detect` runs it.
 
 mod cases;
+#[allow(dead_code, reason = "other benchmarks use the rest of it")]
+#[path = "../common/mod.rs"]
+mod common;
 mod rivals;
-mod table;
 mod traces;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
-use crate::{cases::Effort, table::Row};
+use crate::{cases::Effort, common::table::Table, rivals::NAMES};
+
+/// A line of the table, with a column for each rule.
+type Row = common::table::Row<{ NAMES.len() }>;
 
 /// What `cargo xtask bench detect` hands over.
 #[derive(Parser)]
@@ -53,13 +58,9 @@ fn run(args: &Args) -> Result<(), String> {
             days: 30,
         }
     };
-    let mut rows: Vec<Row> = Vec::new();
-    let mut tell = |row: Row| {
-        row.print();
-        rows.push(row);
-    };
+    let mut table = Table::begin("detect", NAMES);
+    let mut tell = |row: Row| table.add(row);
     let wanted = |group: &str| args.only.as_ref().is_none_or(|only| group.contains(only));
-    table::head();
     // First, while the process has done nothing else: it also measures memory.
     if wanted("traces") {
         match &args.traces {
@@ -90,17 +91,14 @@ fn run(args: &Args) -> Result<(), String> {
     if wanted("false") {
         cases::false_alarm_rows(effort, &mut tell);
     }
-    let judged = rows.iter().filter_map(Row::passes);
     println!(
-        "\n{} of {} rows as wanted. \"-\": never, or not measured.\n\
+        "\n{}\n\
          (*) Counts alone tell nothing of the upstream: taken as full above 1.5 x the highest \
          minute before.",
-        judged.clone().filter(|passes| *passes).count(),
-        judged.count()
+        table.verdict()
     );
     if let Some(file) = &args.json {
-        fs::write(file, table::document(&rows, args.quick))
-            .map_err(|error| format!("{}: {error}", file.display()))?;
+        table.write(file, args.quick)?;
     }
     Ok(())
 }

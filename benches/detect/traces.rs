@@ -9,8 +9,9 @@ use std::{
 use tidegate::scenario::{LAPS_PER_S, Random, Scenario, spread};
 
 use crate::{
+    Row,
+    common::table::Wanted,
     rivals::{NAMES, Rule, Tide, all},
-    table::{Row, Wanted},
 };
 
 /// Laps without an alarm after which the next one is another incident.

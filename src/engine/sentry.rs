@@ -159,7 +159,9 @@ impl Sentry {
     ) -> (Decision, Place, Option<Result<Report, Fault>>) {
         let seen = who.caller.map(|(key, weight)| {
             let counted = self.counted(key, weight);
-            let id = self.callers.arrive_as(counted.caller, key, u32::from(weight));
+            let id = self
+                .callers
+                .arrive_as(counted.caller, key, u32::from(weight));
             (id, counted)
         });
         let news = self

@@ -15,6 +15,7 @@ mod grpc;
 mod harness;
 mod hold;
 mod http;
+mod memory;
 mod modes;
 mod mysql;
 mod observed;

@@ -1,7 +1,9 @@
 //! The benchmarks.
 
 mod detect;
+mod memory;
 mod overhead;
+mod plain;
 mod surge;
 mod workers;
 
@@ -9,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::checkout::Context;
+use crate::{bench::plain::Plain, checkout::Context};
 
 /// A benchmark: its name, its purpose, and what runs it.
 type Bench = (
@@ -26,9 +28,24 @@ const BENCHES: &[Bench] = &[
         detect::run,
     ),
     (
+        "gate",
+        "what one arrival costs in calm, beside governor and pingora-limits",
+        |ctx, args| plain::run(ctx, GATE, args),
+    ),
+    (
+        "memory",
+        "what a virtual machine holds after a million callers, and how long it takes to load",
+        memory::run,
+    ),
+    (
         "overhead",
         "what tidegate costs where nothing is wrong, beside other filters",
         overhead::run,
+    ),
+    (
+        "slope",
+        "what one arrival costs with more rules, callers and workers",
+        |ctx, args| plain::run(ctx, SLOPE, args),
     ),
     (
         "surge",
@@ -41,6 +58,18 @@ const BENCHES: &[Bench] = &[
         workers::run,
     ),
 ];
+
+const GATE: Plain = Plain {
+    name: "gate",
+    command: "cargo xtask bench gate",
+    about: "What one arrival costs in the engine while all is calm: beside a check of governor, and an \
+        observation of pingora-limits",
+};
+const SLOPE: Plain = Plain {
+    name: "slope",
+    command: "cargo xtask bench slope",
+    about: "What one arrival costs with 1 to 64 rules, 10 to 1,000,000 callers, and 1 to 64 workers",
+};
 
 /// Runs the benchmark of that name; lists them all when there is none of it.
 pub fn run(ctx: &Context, name: Option<&str>, args: &[String]) -> Result<ExitCode> {

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    ops::Range,
 };
 
 use super::client::connect;
@@ -41,6 +42,23 @@ pub fn ask_with(mut stream: &TcpStream, path: &str, name: &str, value: &[u8]) {
     let head = format!("GET {path} HTTP/1.1\r\nhost: api.example\r\n{name}: ");
     let request = [head.as_bytes(), value, b"\r\n\r\n"].concat();
     stream.write_all(&request).expect("sent");
+}
+
+/// Sends a request for each of these callers, over some connections, and waits for the responses.
+pub fn ask_as(to: SocketAddr, callers: Range<u32>) {
+    let mut streams: Vec<_> = (0..16).map(|_| BufReader::new(connect(to))).collect();
+    let callers: Vec<u32> = callers.collect();
+    for some in callers.chunks(streams.len()) {
+        for (stream, caller) in streams.iter().zip(some) {
+            let name = format!("c-{caller}");
+            ask_with(stream.get_ref(), "/", "x-caller", name.as_bytes());
+        }
+        for (stream, _) in streams.iter_mut().zip(some) {
+            let first = line(stream).expect("a response");
+            assert_eq!(first, "HTTP/1.1 200 OK");
+            while !line(stream).expect("a header").is_empty() {}
+        }
+    }
 }
 
 /// Sends a request and waits for the response.

@@ -28,6 +28,7 @@ pub use client::{Fate, connect, fate, fates, knock, knocks};
 pub use delivered::Delivered;
 pub use envoy::Envoy;
 pub use events::Event;
+pub use http::ask_as;
 pub use load::{Load, Pace};
 pub use storm::Storm;
 pub use upstream::{Conduct, Upstream};

@@ -91,6 +91,21 @@ impl Program {
         Duration::from_nanos(nanos.sum())
     }
 
+    /// The mappings of its memory: where each begins and ends, and whether it may be written.
+    pub fn mappings(&self) -> Vec<(u64, u64, bool)> {
+        let path = format!("/proc/{}/maps", self.child.id());
+        let maps = std::fs::read_to_string(path).expect("it runs");
+        let mapping = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (first, end) = range.split_once('-')?;
+            let number = |text| u64::from_str_radix(text, 16).ok();
+            Some((number(first)?, number(end)?, rest.starts_with("rw")))
+        };
+        maps.lines()
+            .map(|line| mapping(line).expect("a mapping"))
+            .collect()
+    }
+
     fn end(&mut self) {
         let pid = Pid::from_child(&self.child);
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {

@@ -1,0 +1,5 @@
+//! What the benchmarks share.
+
+pub mod processor;
+pub mod table;
+pub mod worker;
