@@ -5,6 +5,8 @@ mod bench;
 mod chart;
 mod clients;
 mod everybody;
+#[path = "../files.rs"]
+mod files;
 mod guards;
 #[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
 #[path = "../../tests/envoy/harness/mod.rs"]
@@ -23,7 +25,6 @@ mod talk;
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     bench::{Bench, Stopped},
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, String> {
-    allow_many_files();
+    files::allow_many();
     let mut bench = Bench::new(args.quick, args.only.clone()).map_err(|error| error.to_string())?;
     let stopped = sections(&mut bench).err();
     write(args, &bench)?;
@@ -103,17 +104,6 @@ fn write(args: &Args, bench: &Bench) -> Result<(), String> {
         put(file, &chart::svg(rows, &bench.script()))?;
     }
     Ok(())
-}
-
-/// Hundreds of clients have two ends each here, and more that are about to close.
-fn allow_many_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let most = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    // It may do without.
-    setrlimit(Resource::Nofile, most).ok();
 }
 
 /// What came of all rows.

@@ -1,6 +1,8 @@
 //! What it costs many workers to keep one limit together, and how well they do: leases and four other
 //! ways in a model, and the real Envoy in a storm. `cargo xtask bench workers` runs it.
 
+#[path = "../files.rs"]
+mod files;
 #[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
 #[path = "../../tests/envoy/harness/mod.rs"]
 mod harness;
@@ -65,6 +67,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         }
     }
     if wanted("storm") {
+        files::allow_many();
         tell(storm::row(args.quick));
     }
     let judged: Vec<bool> = rows.iter().flat_map(Row::verdicts).collect();

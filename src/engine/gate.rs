@@ -126,6 +126,8 @@ pub struct Gate {
     /// When somebody lacked a slot the last time.
     short: Option<Timestamp>,
     regime: Regime,
+    /// It takes nothing in advance.
+    alone: bool,
     /// The newest time that was told.
     latest: Timestamp,
     last_tick: Timestamp,
@@ -155,12 +157,18 @@ impl Gate {
                 surge: false,
                 part: 1.0,
             },
+            alone: false,
             latest: now,
             last_tick: now,
             last_beat: Timestamp::ZERO,
             steady_since: now,
             tally: Tally::default(),
         }
+    }
+
+    /// Says that there is no other worker: then nothing is leased, as nobody asks less for it.
+    pub fn set_alone(&mut self) {
+        self.alone = true;
     }
 
     /// Decides about an arrival.
@@ -432,7 +440,7 @@ impl Gate {
         let row = row(me, mine, &self.waiting, &mut self.arrived, short, now);
         let terms = candidates.first().map(|first| first.terms);
         let terms = terms.unwrap_or_default();
-        let rests = self.waiting.is_empty() && !short;
+        let rests = self.waiting.is_empty() && !short && !self.alone;
         let answer = pool.update(|record| {
             let known = record.row(me).is_some_and(|row| row.short);
             let mut ledger = Ledger::new(record, me, mine, here, regime);
@@ -506,6 +514,7 @@ impl Gate {
             },
         ] = candidates
             && let Some(limit) = terms.limits.arrivals_per_s
+            && !self.alone
         {
             self.tokens
                 .run_dry(now, answer.workers, limit.get(), answer.next_token);
@@ -685,7 +694,7 @@ impl Gate {
         let (me, regime, mine, here) = (self.me, self.regime, self.mine, &self.here);
         let tokens = &self.tokens;
         // A lease is for arrivals to come, and where none came for long there is none.
-        let rests = self.waiting.is_empty() && !row.short && row.arrived > 0;
+        let rests = self.waiting.is_empty() && !row.short && row.arrived > 0 && !self.alone;
         let terms = self.terms.filter(|_| rests).unwrap_or_default();
         let answer = pool.update(|record| {
             let reaped = if steady { record.reap(me, now) } else { 0 };

@@ -118,6 +118,11 @@ impl Sentry {
         }
     }
 
+    /// As [`Gate::set_alone`].
+    pub fn set_alone(&mut self) {
+        self.gate.set_alone();
+    }
+
     /// The gate.
     pub fn gate(&self) -> &Gate {
         &self.gate

@@ -481,5 +481,6 @@ fn sentry(rule: &Rule, limits: &Limits, now: Timestamp) -> Sentry {
     let mut sentry = Sentry::new(WorkerId(NonZeroU32::MIN), SEED, now);
     let limit = limits.inflight.map_or(0, NonZeroU32::get);
     sentry.configure(limit, rule.adaptive);
+    sentry.set_alone();
     sentry
 }
