@@ -33,9 +33,10 @@ const STEADY_GAP: Duration = Duration::from_millis(1500);
 /// it has not told to be free.
 const SCARCE: u64 = 64;
 /// A worker takes as many slots or tokens at once as it needs in 50 ms, but at least and at most so
-/// many. Idle slots cost nothing while there are enough, and each that is missing costs an update.
+/// many. One that needs less than a slot has none idle: it would spare an update or two, and be
+/// missing elsewhere until its worker's next tick.
 const NEEDED: u32 = (RATE_SPAN.as_millis() / 50) as u32;
-const SLOTS: (u32, u32) = (4, 64);
+const SLOTS: (u32, u32) = (0, 64);
 const TOKENS: (u32, u32) = (1, 64);
 /// A lease of a worker that has not told of itself for so long is not used: it may be buried.
 const TRUSTED: Duration = Duration::from_secs(1);

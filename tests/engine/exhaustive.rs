@@ -298,8 +298,16 @@ fn two_workers_never_open_more_than_two_slots_and_lose_none() {
 fn two_workers_with_idle_slots_never_open_more_than_the_limit_and_lose_none() {
     // Both have some open, some closed again, and some idle.
     let mut start = Model::new(20);
-    for (worker, arrivals) in [(0, 3), (1, 3)] {
-        (0..arrivals).for_each(|_| assert!(start.act(Act::Arrive(worker), None)));
+    for worker in [0, 1] {
+        // So many come that it pays to take slots in advance.
+        for _ in 0..400 {
+            assert!(start.act(Act::Arrive(worker), None));
+            start.act(Act::Close(worker), None);
+        }
+        start.act(Act::Tick(worker), None);
+    }
+    for worker in [0, 1] {
+        (0..3).for_each(|_| assert!(start.act(Act::Arrive(worker), None)));
     }
     for act in [Act::Pass, Act::Tick(0), Act::Tick(1), Act::Pass] {
         start.act(act, None);

@@ -47,10 +47,16 @@ fn pass_through(world: &World, worker: usize) {
     world.close_newest(worker);
 }
 
+/// Lets a worker see so many arrivals that it takes four slots or more at once, and one beat pass.
+fn warm_up(world: &World, worker: usize) {
+    (0..400).for_each(|_| pass_through(world, worker));
+    world.beat();
+}
+
 #[test]
 fn a_calm_arrival_reads_nothing_that_is_shared() {
     let world = World::new(2, enforce(inflight(1000)));
-    pass_through(&world, 0);
+    warm_up(&world, 0);
     for _ in 0..20 {
         world.beat();
         let asked = reads(&world, || {
@@ -69,14 +75,14 @@ fn a_calm_arrival_reads_nothing_that_is_shared() {
 }
 
 #[test]
-fn a_batch_is_what_comes_in_50_ms_and_at_least_four_and_at_most_64() {
-    for (a_beat, expected) in [(1, 4), (22, 10), (1000, 64)] {
+fn a_batch_is_what_comes_in_50_ms_and_at_most_64() {
+    for (a_beat, expected) in [(1, 0), (22, 10), (1000, 64)] {
         let world = World::new(1, enforce(inflight(100_000)));
         for _ in 0..60 {
             (0..a_beat).for_each(|_| pass_through(&world, 0));
             world.beat();
         }
-        let idle = row(&world, 1).expect("a row").leased;
+        let idle = row(&world, 1).map_or(0, |row| row.leased);
         assert!((expected..=2 * expected).contains(&idle), "{idle}");
     }
 }
@@ -84,6 +90,7 @@ fn a_batch_is_what_comes_in_50_ms_and_at_least_four_and_at_most_64() {
 #[test]
 fn a_leased_slot_counts_for_the_others_and_an_open_one_is_shown() {
     let world = World::new(2, enforce(inflight(100)));
+    warm_up(&world, 0);
     assert_eq!(world.arrive(0), Decision::Admit);
     world.beat();
     let totals = record(&world).totals();
@@ -97,6 +104,9 @@ fn a_leased_slot_counts_for_the_others_and_an_open_one_is_shown() {
 #[test]
 fn a_starved_worker_gets_every_idle_slot_of_the_others_within_one_tick() {
     let world = World::new(3, enforce(inflight(100)));
+    for worker in [0, 2] {
+        warm_up(&world, worker);
+    }
     for worker in [0, 2] {
         for _ in 0..20 {
             assert_eq!(world.arrive(worker), Decision::Admit);
@@ -117,6 +127,8 @@ fn a_starved_worker_gets_every_idle_slot_of_the_others_within_one_tick() {
 #[test]
 fn near_the_limit_no_slot_is_idle_and_a_freed_one_is_told_within_a_fast_tick() {
     let world = World::new(2, enforce(inflight(100)));
+    warm_up(&world, 0);
+    warm_up(&world, 1);
     for n in 0..99 {
         assert_eq!(world.arrive(n % 2), Decision::Admit);
     }
@@ -136,8 +148,7 @@ fn near_the_limit_no_slot_is_idle_and_a_freed_one_is_told_within_a_fast_tick() {
 fn in_a_surge_or_under_a_lowered_limit_every_arrival_asks() {
     for (surge, part) in [(true, 1.0), (false, 0.9)] {
         let world = World::new(1, enforce(inflight(1000)));
-        pass_through(&world, 0);
-        world.beat();
+        warm_up(&world, 0);
         let regime = |surge, part| {
             let mut worker = world.workers[0].borrow_mut();
             worker.gate.set_regime(surge, part);
@@ -158,8 +169,7 @@ fn in_a_surge_or_under_a_lowered_limit_every_arrival_asks() {
 #[test]
 fn a_lease_is_not_used_for_another_limit() {
     let world = World::new(1, enforce(inflight(1000)));
-    pass_through(&world, 0);
-    world.beat();
+    warm_up(&world, 0);
     world.rule.set(enforce(inflight(1)));
     assert_eq!(world.arrive(0), Decision::Admit);
     assert_ne!(world.arrive(0), Decision::Admit);
@@ -172,14 +182,14 @@ fn where_connects_are_limited_every_arrival_asks() {
         ..inflight(1000)
     };
     let world = World::new(1, enforce(limits));
-    pass_through(&world, 0);
-    world.beat();
+    warm_up(&world, 0);
     assert_eq!(reads(&world, || pass_through(&world, 0)), 1);
 }
 
 #[test]
 fn the_idle_slots_of_a_worker_that_died_come_back_too() {
     let world = World::new(2, enforce(inflight(100)));
+    warm_up(&world, 0);
     for _ in 0..30 {
         assert_eq!(world.arrive(0), Decision::Admit);
     }
@@ -196,6 +206,7 @@ fn the_idle_slots_of_a_worker_that_died_come_back_too() {
 #[test]
 fn a_lease_that_the_record_does_not_know_is_gone() {
     let world = World::new(2, enforce(inflight(100)));
+    warm_up(&world, 0);
     for _ in 0..10 {
         assert_eq!(world.arrive(0), Decision::Admit);
     }
@@ -214,8 +225,7 @@ fn a_lease_that_the_record_does_not_know_is_gone() {
 #[test]
 fn a_worker_that_was_stuck_does_not_use_what_others_may_have_taken_back() {
     let world = World::new(2, enforce(inflight(100)));
-    pass_through(&world, 0);
-    world.beat();
+    warm_up(&world, 0);
     assert_eq!(reads(&world, || pass_through(&world, 0)), 0);
     world.pass(1001);
     world.workers[0].borrow_mut().read = world.now();
@@ -225,8 +235,7 @@ fn a_worker_that_was_stuck_does_not_use_what_others_may_have_taken_back() {
 #[test]
 fn what_was_leased_is_given_back_when_nothing_comes_any_more() {
     let world = World::new(1, enforce(inflight(1000)));
-    pass_through(&world, 0);
-    world.beat();
+    warm_up(&world, 0);
     assert!(row(&world, 1).is_some_and(|row| row.leased > 0));
     for _ in 0..60 {
         world.beat();
