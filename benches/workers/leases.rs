@@ -112,7 +112,7 @@ impl Scheme for Leases {
         }
         let arrival = Arrival {
             id: StreamId(0),
-            terms: self.terms,
+            terms: &self.terms,
             class: Class::default(),
             counted: None,
         };

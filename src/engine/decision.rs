@@ -114,11 +114,11 @@ pub struct Counted {
 
 /// A connection or request that begins.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
+pub struct Arrival<'a> {
     /// How the host names it.
     pub id: StreamId,
     /// What its rule says.
-    pub terms: Terms,
+    pub terms: &'a Terms,
     /// Its class.
     pub class: Class,
     /// Its caller; `None` when nobody is told apart, or this one was not looked at.
@@ -175,8 +175,8 @@ pub struct Booked {
     pub(crate) class: u8,
     /// The caller's place among those of this worker, and for how many its slot stands.
     pub(crate) slot: Option<(u8, u8)>,
-    /// Shadow: enforce would have let it begin so much later, and so it would end so much later.
-    pub(crate) late: Duration,
+    /// Shadow: enforce would have let it begin so many ms later, and so it would end so much later.
+    pub(crate) late_ms: u32,
 }
 
 /// What became of one that waited.

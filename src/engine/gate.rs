@@ -6,7 +6,10 @@ use core::{num::NonZeroU32, time::Duration};
 use super::{
     arrivals::Tokens,
     crowd::Here,
-    decision::{Arrival, Booked, Decision, Fault, MAX_CLASSES, Outcome, Place, Reason, Terms},
+    decision::{
+        Arrival, Booked, Class, Counted, Decision, Fault, MAX_CLASSES, Outcome, Place, Reason,
+        Terms,
+    },
     ledger::{Ledger, Regime, is_leased},
     record::{Change, DEAD_AFTER, PoolRecord, Row, Shared, TableFull, Totals, WorkerId},
     tally::Tally,
@@ -60,12 +63,17 @@ impl Mine {
         self.ghosts.saturating_sub(self.paper)
     }
 
-    /// Counts one that is admitted; whether it is connecting.
-    pub fn book(&mut self, waiter: &Waiter) -> bool {
+    /// Counts one that is open.
+    fn open(&mut self, class: Class) {
         self.open += 1;
-        if let Some(open) = self.classes.get_mut(usize::from(waiter.class.index)) {
+        if let Some(open) = self.classes.get_mut(usize::from(class.index)) {
             *open += 1;
         }
+    }
+
+    /// Counts one that is admitted; whether it is connecting.
+    pub fn book(&mut self, waiter: &Waiter) -> bool {
+        self.open(waiter.class);
         if waiter.ghost {
             // It has been open all along, and may have been answered long ago, or be gone.
             if waiter.took.is_some() {
@@ -113,6 +121,8 @@ pub struct Gate {
     /// Shadow: slots that are taken on paper alone, until then; no more than the inflight limit.
     paper: Vec<(Timestamp, Booked)>,
     arrived: Window<RATE_BUCKETS>,
+    /// Arrivals that are not in there yet.
+    uncounted: u32,
     /// The row as the others know it.
     told: Option<Row>,
     tokens: Tokens,
@@ -147,6 +157,7 @@ impl Gate {
             waiting: Waiting::default(),
             paper: Vec::new(),
             arrived: Window::new(RATE_SPAN),
+            uncounted: 0,
             told: None,
             tokens: Tokens::default(),
             terms: None,
@@ -176,17 +187,29 @@ impl Gate {
     ///
     /// `now` must be the clock's where the gate [asks](Self::asks); the last tick's is enough
     /// elsewhere. In shadow the decision is what enforce would have done.
+    #[inline]
     pub fn on_arrival(
         &mut self,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         now: Timestamp,
         pool: &mut impl Shared<PoolRecord>,
     ) -> (Decision, Place) {
-        let mut waiter = self.count(arrival, now);
-        if self.has_slot(&arrival.terms, now) && self.has_token(&arrival.terms, now) {
-            self.tally.admitted += 1;
-            return (Decision::Admit, self.book(&waiter, now).0);
+        self.count(now);
+        let terms = arrival.terms;
+        if terms.limits.is_none() || (self.has_slot(terms, now) && self.has_token(terms, now)) {
+            return (Decision::Admit, self.book_at_once(arrival));
         }
+        self.ask(arrival, now, pool)
+    }
+
+    /// Decides about one for which nothing is leased.
+    fn ask(
+        &mut self,
+        arrival: &Arrival<'_>,
+        now: Timestamp,
+        pool: &mut impl Shared<PoolRecord>,
+    ) -> (Decision, Place) {
+        let mut waiter = waiter(arrival, now);
         if arrival.terms.limits.arrivals_per_s.is_some() && self.tokens.is_dry(now) {
             let decision = self.hold_or_refuse(waiter, Reason::ArrivalLimit);
             return self.left_out(decision, &waiter);
@@ -218,6 +241,7 @@ impl Gate {
     }
 
     /// Whether a slot is leased that one more may have.
+    #[inline]
     fn has_slot(&self, terms: &Terms, now: Timestamp) -> bool {
         let Some(told) = &self.told else { return false };
         let fits = terms.limits.inflight.is_none() || self.mine.open < told.leased;
@@ -241,11 +265,12 @@ impl Gate {
     /// Refuses an arrival for a reason that lies outside of the limits.
     pub fn refuse(
         &mut self,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         reason: Reason,
         now: Timestamp,
     ) -> (Decision, Place) {
-        let waiter = self.count(arrival, now);
+        self.count(now);
+        let waiter = waiter(arrival, now);
         let decision = self.refused(&waiter, reason);
         self.left_out(decision, &waiter)
     }
@@ -256,20 +281,16 @@ impl Gate {
     }
 
     /// Counts an arrival, whatever becomes of it.
-    fn count(&mut self, arrival: &Arrival, now: Timestamp) -> Waiter {
-        self.arrived.add(now, 1);
+    #[inline]
+    fn count(&mut self, now: Timestamp) {
+        self.uncounted = self.uncounted.saturating_add(1);
         self.latest = now;
         self.tally.arrivals += 1;
-        Waiter {
-            id: arrival.id,
-            since: now,
-            terms: arrival.terms,
-            class: arrival.class,
-            counted: arrival.counted,
-            ghost: false,
-            took: None,
-            lacks: None,
-        }
+    }
+
+    /// Puts the arrivals down that came since this was done last.
+    fn count_up(&mut self, now: Timestamp) {
+        self.arrived.add(now, core::mem::take(&mut self.uncounted));
     }
 
     /// Where one stands that was not admitted.
@@ -313,6 +334,7 @@ impl Gate {
     }
 
     /// A stream ended, wherever it stood.
+    #[inline]
     pub fn on_close(&mut self, id: StreamId, place: Place) {
         match place {
             Place::Nowhere => {}
@@ -322,11 +344,12 @@ impl Gate {
             Place::Open { connecting, booked } => {
                 let connecting = u32::from(connecting);
                 self.mine.connecting = self.mine.connecting.saturating_sub(connecting);
-                if booked.late.is_zero() {
+                if booked.late_ms == 0 {
                     self.unbook(booked);
                 } else {
                     self.mine.paper += 1;
-                    self.paper.push((self.latest.after(booked.late), booked));
+                    let late = Duration::from_millis(u64::from(booked.late_ms));
+                    self.paper.push((self.latest.after(late), booked));
                 }
             }
             Place::Ghost => {
@@ -435,6 +458,7 @@ impl Gate {
             candidates.iter_mut().for_each(|waiter| waiter.lacks = None);
             return Ok(());
         }
+        self.count_up(now);
         let (me, here, mine) = (self.me, &self.here, self.mine);
         let (regime, tokens) = (self.regime, &self.tokens);
         let short = self.is_short(now);
@@ -523,22 +547,41 @@ impl Gate {
         Ok(())
     }
 
+    /// Books one that is admitted as it comes, and need not be answered; where it stands.
+    #[inline]
+    fn book_at_once(&mut self, arrival: &Arrival<'_>) -> Place {
+        self.tally.admitted += 1;
+        self.mine.open(arrival.class);
+        Place::Open {
+            connecting: false,
+            booked: Booked {
+                class: arrival.class.index,
+                slot: self.open_slot(arrival.counted),
+                late_ms: 0,
+            },
+        }
+    }
+
+    /// Counts a slot for its caller.
+    #[inline]
+    fn open_slot(&mut self, counted: Option<Counted>) -> Option<(u8, u8)> {
+        let Counted { caller, weight } = counted?;
+        Some((self.here.open(caller, weight)?, weight))
+    }
+
     /// Books one that is admitted; where it stands.
     fn book(&mut self, waiter: &Waiter, now: Timestamp) -> (Place, Booked) {
         let connecting = self.mine.book(waiter);
-        let slot = waiter.counted.and_then(|counted| {
-            let place = self.here.open(counted.caller, counted.weight)?;
-            Some((place, counted.weight))
-        });
+        let slot = self.open_slot(waiter.counted);
         // Where nothing limits what is open, it does not matter until when it is.
         let limited = waiter.ghost && waiter.terms.limits.inflight.is_some();
         let booked = Booked {
             class: waiter.class.index,
             slot,
-            late: if limited {
-                now.since(waiter.since)
+            late_ms: if limited {
+                u32::try_from(now.since(waiter.since).as_millis()).unwrap_or(u32::MAX)
             } else {
-                Duration::ZERO
+                0
             },
         };
         (Place::Open { connecting, booked }, booked)
@@ -757,6 +800,7 @@ impl Gate {
 
     /// This worker's row as of now.
     fn row(&mut self, now: Timestamp) -> Row {
+        self.count_up(now);
         let short = self.is_short(now);
         row(
             self.me,
@@ -766,6 +810,20 @@ impl Gate {
             short,
             now,
         )
+    }
+}
+
+/// An arrival that may have to wait.
+fn waiter(arrival: &Arrival<'_>, now: Timestamp) -> Waiter {
+    Waiter {
+        id: arrival.id,
+        since: now,
+        terms: *arrival.terms,
+        class: arrival.class,
+        counted: arrival.counted,
+        ghost: false,
+        took: None,
+        lacks: None,
     }
 }
 

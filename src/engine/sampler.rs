@@ -22,6 +22,7 @@ pub struct Sampler {
 
 impl Sampler {
     /// For how many events the next one stands; 0: it is passed over.
+    #[inline]
     pub fn weight(&mut self) -> u8 {
         self.lap = self.lap.saturating_add(1);
         if self.lap <= EACH {

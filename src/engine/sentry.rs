@@ -142,6 +142,7 @@ impl Sentry {
     ///
     /// While all is calm, not of each the caller is looked at, for that costs something where many
     /// come: one that is stands for others. Once it matters who comes, each is looked at.
+    #[inline]
     pub fn wants(&mut self) -> Wanted {
         let user = !self.cuts.is_empty() || self.share < 1.0;
         let busy = matches!(self.phase(), Phase::Watch | Phase::Surge);
@@ -178,7 +179,7 @@ impl Sentry {
         }
         let arrival = Arrival {
             id,
-            terms: *terms,
+            terms,
             class: who.class,
             counted: seen
                 .map(|(_, counted)| counted)
@@ -220,19 +221,29 @@ impl Sentry {
     }
 
     /// Why an arrival is shed for a surge, if it is.
+    #[inline]
     fn sheds(
         &mut self,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         seen: Option<(CallerId, Counted)>,
         user: Option<&[u8]>,
     ) -> Option<Reason> {
         if self.cuts.is_empty() && self.share >= 1.0 {
             return None;
         }
+        self.sheds_in_surge(arrival, seen, user)
+    }
+
+    fn sheds_in_surge(
+        &mut self,
+        arrival: &Arrival<'_>,
+        seen: Option<(CallerId, Counted)>,
+        user: Option<&[u8]>,
+    ) -> Option<Reason> {
         let caller = seen.map(|(_, counted)| counted.caller);
         let user = user.map(|user| keyed_hash(self.seed, user)).or(caller);
         let class = arrival.class;
-        let spared = is_spared(class, &arrival.terms);
+        let spared = is_spared(class, arrival.terms);
         let cut = caller
             .filter(|_| !spared)
             .and_then(|caller| self.is_cut(caller, user));
@@ -277,6 +288,7 @@ impl Sentry {
         Some(Served { passes, counts })
     }
 
+    #[inline]
     fn counted(&self, key: &[u8], weight: u8) -> Counted {
         Counted {
             caller: keyed_hash(self.seed, key),
@@ -331,6 +343,7 @@ impl Sentry {
     }
 
     /// A stream ended, wherever it stood.
+    #[inline]
     pub fn on_close(&mut self, id: StreamId, place: Place) {
         self.gate.on_close(id, place);
     }

@@ -223,6 +223,7 @@ impl Default for Lookout {
 impl Lookout {
     /// Counts an arrival. Whether that is a surge by itself, so that the others should
     /// [hear of it](Self::hurry) now.
+    #[inline]
     pub fn on_arrival(&mut self) -> bool {
         self.on_arrivals(1)
     }
@@ -233,6 +234,7 @@ impl Lookout {
     }
 
     /// As [`on_arrival`](Self::on_arrival), for many.
+    #[inline]
     pub fn on_arrivals(&mut self, many: u32) -> bool {
         self.sighting.arrivals = self.sighting.arrivals.saturating_add(many);
         self.sighting.arrivals >= self.trip_count

@@ -130,9 +130,10 @@ impl Model {
                 if worker.gate.asks(&self.terms) {
                     worker.read = self.now;
                 }
+                let terms = self.terms;
                 let arrival = Arrival {
                     id: StreamId(0),
-                    terms: self.terms,
+                    terms: &terms,
                     class: Class::default(),
                     counted: None,
                 };

@@ -208,19 +208,20 @@ impl World {
     fn arrive_at(&self, worker: &mut Worker) -> Decision {
         let id = StreamId(self.next_id.replace(self.next_id.get() + 1));
         let rule = self.rule.get();
+        let terms = Terms {
+            limits: rule.limits,
+            hold: rule.hold,
+            shadow: rule.shadow,
+            ..Terms::default()
+        };
         let arrival = Arrival {
             id,
-            terms: Terms {
-                limits: rule.limits,
-                hold: rule.hold,
-                shadow: rule.shadow,
-                ..Terms::default()
-            },
+            terms: &terms,
             class: Class::default(),
             counted: None,
         };
         // As the shell does: the last time will do where the gate does not ask.
-        if worker.gate.asks(&arrival.terms) {
+        if worker.gate.asks(&terms) {
             worker.read = self.now();
         }
         let mut racing = Racing(self);
