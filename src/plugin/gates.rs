@@ -30,7 +30,8 @@ const TELL_MS: u64 = 100;
 #[derive(Debug)]
 pub struct Guard {
     pub rule: Rule,
-    terms: Terms,
+    /// For a request and for a connection.
+    terms: [Terms; 2],
     gate: usize,
     /// Keeps the gate: it is dropped when nobody has its token.
     _token: Rc<()>,
@@ -38,14 +39,11 @@ pub struct Guard {
 
 impl Guard {
     /// What is said about an arrival of that kind.
-    fn terms(&self, kind: Kind) -> Terms {
-        let redirect = self.rule.redirect.as_ref();
-        Terms {
-            redirects: redirect.is_some_and(|redirect| match kind {
-                Kind::Http => redirect.header.is_some(),
-                Kind::Tcp => redirect.cluster.is_some(),
-            }),
-            ..self.terms
+    fn terms(&self, kind: Kind) -> &Terms {
+        let [http, tcp] = &self.terms;
+        match kind {
+            Kind::Http => http,
+            Kind::Tcp => tcp,
         }
     }
 }
@@ -95,9 +93,14 @@ impl Gates {
         for (slots, class) in terms.reserved.iter_mut().zip(&rule.classes) {
             *slots = class.reserved;
         }
+        let redirect = rule.redirect.as_ref();
+        let redirects = [
+            redirect.is_some_and(|redirect| redirect.header.is_some()),
+            redirect.is_some_and(|redirect| redirect.cluster.is_some()),
+        ];
         Guard {
+            terms: redirects.map(|redirects| Terms { redirects, ..terms }),
             rule,
-            terms,
             gate: index,
             _token: token,
         }
@@ -146,7 +149,7 @@ impl Gates {
         let entry = self.entries.get(guard.gate).and_then(Option::as_ref);
         entry
             .and_then(|entry| entry.sentry.as_ref())
-            .is_none_or(|sentry| sentry.gate().asks(&guard.terms(kind)))
+            .is_none_or(|sentry| sentry.gate().asks(guard.terms(kind)))
     }
 
     /// Decides about the arrival of the effective context.
@@ -192,7 +195,7 @@ impl Gates {
         let mut shared = SharedData;
         let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
         let terms = guard.terms(kind);
-        let (decision, place, news) = sentry.on_arrival(id, &terms, who, now, &mut records);
+        let (decision, place, news) = sentry.on_arrival(id, terms, who, now, &mut records);
         let replaced = records.replaced();
         if replaced || news.is_some() {
             entry.show(news.map(|news| news.map(Some)), replaced, now);
@@ -262,7 +265,7 @@ impl Gates {
         };
         let user = || who::user(&guard.rule, &Facts::new(kind));
         let class = who::class_at(&guard.rule, class);
-        sentry.on_introduced(caller, user, class, &guard.terms)
+        sentry.on_introduced(caller, user, class, guard.terms(kind))
     }
 
     /// A caller is known whose stream has ended.
