@@ -95,7 +95,7 @@ fn requests(table: &mut Table<3>, rounds: usize, cases: [(String, Contender, usi
     add(table, &names, |who| costs.added(who + 1, 0)[1]);
 }
 
-/// Connections from so many addresses, of which each is looked at.
+/// Connections from so many addresses.
 fn addresses(table: &mut Table<3>, rounds: usize) {
     const EACH: usize = 320;
     let cases = CALLERS.map(|addresses| {

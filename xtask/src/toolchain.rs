@@ -275,6 +275,18 @@ impl Toolchain {
         command
     }
 
+    /// Flags for the modules, as cargo encodes them.
+    ///
+    /// Where the standard library is compiled with them, a panic has no words: there is nobody to
+    /// hear them in a virtual machine, and they are a sixteenth of a module.
+    pub fn module_flags(self, checkout: &Checkout) -> String {
+        let mut flags = self.remaps(checkout);
+        if self == Self::Debian {
+            flags += "\u{1f}-Zunstable-options\u{1f}-Cpanic=immediate-abort";
+        }
+        flags
+    }
+
     /// Flags that keep this machine's folders out of the modules, as cargo encodes them.
     pub fn remaps(self, checkout: &Checkout) -> String {
         let sysroot = match self {
