@@ -322,12 +322,12 @@ impl Gates {
         }
     }
 
-    /// Whether somebody at the gate of a rule waits for the next tick.
-    pub fn hurries(&self, guard: &Guard) -> bool {
+    /// How soon the gate of a rule needs a tick.
+    pub fn haste(&self, guard: &Guard) -> Haste {
         self.entries
             .get(guard.gate)
             .and_then(|entry| entry.as_ref()?.sentry.as_ref())
-            .is_some_and(|sentry| sentry.gate().needs_fast_tick())
+            .map_or(Haste::None, haste)
     }
 
     /// Whether anything is connecting that a rule limits.
@@ -336,10 +336,9 @@ impl Gates {
         self.sentries().any(|sentry| sentry.gate().connects())
     }
 
-    /// Whether somebody waits for the next tick.
-    pub fn needs_fast_tick(&self) -> bool {
-        self.sentries()
-            .any(|sentry| sentry.gate().needs_fast_tick())
+    /// How soon a tick is needed.
+    pub fn most_haste(&self) -> Haste {
+        self.sentries().map(haste).max().unwrap_or(Haste::None)
     }
 
     /// Whether nothing is open here, nor anywhere as far as is known.
@@ -424,6 +423,27 @@ impl Entry {
                 }
             }
         }
+    }
+}
+
+/// How soon a tick is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Haste {
+    /// Some time.
+    None,
+    /// Slots are idle that another worker may lack.
+    IdleSlots,
+    /// Somebody waits for it.
+    Waiting,
+}
+
+fn haste(sentry: &Sentry) -> Haste {
+    if sentry.gate().needs_fast_tick() {
+        Haste::Waiting
+    } else if sentry.gate().has_idle_slots() {
+        Haste::IdleSlots
+    } else {
+        Haste::None
     }
 }
 

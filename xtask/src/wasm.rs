@@ -60,7 +60,10 @@ pub fn build_noop(ctx: &Context) -> Result<PathBuf> {
         "build",
         &["--release", "--locked", "--manifest-path", manifest],
     );
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain.module_flags(&ctx.checkout));
+    cargo.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        toolchain.module_flags(&ctx.checkout),
+    );
     logged(ctx, "compile noop.wasm", cargo)?;
     let wasm = ctx.checkout.wasm_target().join(TARGET);
     let raw = read(&wasm.join("release/noop.wasm"))?;
@@ -82,7 +85,10 @@ fn build_one(
     let name = kind.file_name();
     let mut cargo = toolchain.cargo(ctx, "build", &["--profile", "plugin", "--lib"]);
     cargo.args(kind.features());
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain.module_flags(&ctx.checkout));
+    cargo.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        toolchain.module_flags(&ctx.checkout),
+    );
     logged(ctx, &format!("compile {name}"), cargo)?;
     let linked = ctx
         .checkout
