@@ -2,6 +2,8 @@
 
 mod check;
 mod explain;
+#[path = "../pages.rs"]
+mod pages;
 mod readme;
 mod replay;
 mod shell;

@@ -19,6 +19,8 @@ mod memory;
 mod modes;
 mod mysql;
 mod observed;
+#[path = "../pages.rs"]
+mod pages;
 mod postgres;
 mod readme;
 mod refusing;

@@ -110,21 +110,24 @@ mod cli_tests {
     use super::*;
 
     #[test]
-    fn every_command_of_the_readme_exists() {
-        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-        let readme = std::fs::read_to_string(readme).unwrap();
-        let commands: Vec<_> = readme
-            .split("cargo xtask ")
-            .skip(1)
-            .filter_map(|rest| rest.split(['`', '#', '\n']).next())
-            .collect();
-        assert!(commands.len() >= 6, "{commands:?}");
-        for command in commands {
-            let words = ["xtask"].into_iter().chain(command.split_whitespace());
-            if let Err(error) = Cli::try_parse_from(words) {
-                panic!("cargo xtask {command}: {error}");
+    fn every_command_of_the_readme_and_the_documentation_exists() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let docs = std::fs::read_dir(format!("{root}/docs")).unwrap();
+        let docs = docs.map(|entry| entry.unwrap().path());
+        let docs = docs.filter(|path| path.extension().is_some_and(|found| found == "md"));
+        let mut count = 0;
+        for page in docs.chain([format!("{root}/README.md").into()]) {
+            let text = std::fs::read_to_string(&page).unwrap();
+            let commands = text.split("cargo xtask ").skip(1);
+            for command in commands.filter_map(|rest| rest.split(['`', '#', '\n']).next()) {
+                let words = ["xtask"].into_iter().chain(command.split_whitespace());
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{}: cargo xtask {command}: {error}", page.display());
+                }
+                count += 1;
             }
         }
+        assert!(count >= 6, "{count}");
     }
 
     #[test]
