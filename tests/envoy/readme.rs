@@ -113,9 +113,39 @@ fn an_address_can_be_forged_unless_envoy_is_told_whom_to_believe() {
     let credulous = shipped.clone().set("use_remote_address: true", believes);
     assert_eq!(taken(&credulous, b"203.0.113.7"), "forged");
 
-    let advice = fragments(&Page::read("docs/security.md")).into_iter();
-    let mut advice = advice.filter(|(_, block)| block.heading == "Whose address");
-    let (_, behind_a_proxy) = advice.next().expect("the advice");
-    let behind = with(shipped, &behind_a_proxy);
+    let behind = with(shipped, &advice("Whose address"));
     assert_eq!(taken(&behind, b"203.0.113.7, 198.51.100.9"), "seen");
+}
+
+/// What the page about security says under a heading.
+fn advice(heading: &str) -> Block {
+    let fragments = fragments(&Page::read("docs/security.md")).into_iter();
+    let mut blocks = fragments.map(|(_, block)| block);
+    let found = blocks.find(|block| block.heading == heading);
+    found.expect("the advice")
+}
+
+#[test]
+fn a_client_chooses_the_redirects_route_unless_its_header_is_taken_away() {
+    let [api, overflow] = [(); 2].map(|()| {
+        let upstream = Upstream::start(Conduct::Http);
+        upstream.release();
+        upstream
+    });
+    let port = |port: u16| format!("port_value: {port}}}");
+    let bootstrap = fragments(&Page::read("docs/recipes.md"))
+        .iter()
+        .fold(HTTP.before(api.address), |bootstrap, (_, block)| {
+            with(bootstrap, block)
+        })
+        .set(&port(8080), &port(api.address.port()))
+        .set(&port(8082), &port(overflow.address.port()));
+    let guarded = with(bootstrap.clone(), &advice("Headers"));
+    for (bootstrap, seen) in [(bootstrap, [0, 1]), (guarded, [1, 1])] {
+        let envoy = Envoy::start(&bootstrap, 1);
+        let client = connect(envoy.listener(HTTP.listener));
+        http::ask_with(&client, "/", "x-tidegate-route", b"overflow");
+        assert_eq!(http::try_answer(&client).expect("an answer").status, 200);
+        assert_eq!([&api, &overflow].map(|one| one.seen().total), seen);
+    }
 }
