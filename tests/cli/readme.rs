@@ -90,7 +90,7 @@ fn callers(line: &str) -> Vec<String> {
 }
 
 /// Programs that people have; those of the repository are asked what they understand.
-const PROGRAMS: [&str; 2] = ["curl", "grep"];
+const PROGRAMS: [&str; 3] = ["curl", "docker", "grep"];
 
 #[test]
 fn every_command_in_a_block_can_be_typed() {
@@ -99,6 +99,12 @@ fn every_command_in_a_block_can_be_typed() {
         assert!(shell_takes(&block.text), "{place}: sh does not take it");
         for line in block.text.lines() {
             let line = line.split(" #").next().unwrap_or_default();
+            for file in line
+                .split_whitespace()
+                .filter(|word| word.starts_with("envoy/"))
+            {
+                assert!(root().join(file).exists(), "{place}: {file}");
+            }
             for command in line.split(" | ") {
                 let mut words = command.split_whitespace();
                 match words.next() {
