@@ -5,6 +5,7 @@ use core::{num::NonZeroU32, time::Duration};
 
 use super::{
     ending::ending,
+    faults::Faults,
     host::SharedData,
     matching::{Facts, Kind},
     metrics::Metrics,
@@ -16,8 +17,8 @@ use crate::engine::Answers;
 use crate::{
     config::{Key, Rule},
     engine::{
-        Decision, Fault, Mode, Outcome, Patience, Place, RATE_SPAN, Report, Sentry, StreamId,
-        Tally, Terms, Timestamp, Totals, Who, WorkerId,
+        Change, Decision, Fault, Mode, Outcome, Patience, Place, RATE_SPAN, Report, Sentry, Shared,
+        StreamId, Tally, Terms, TideRecord, Timestamp, Totals, Who, WorkerId,
     },
     store::{self, PREFIX, RuleKeys, RuleRecords},
 };
@@ -55,6 +56,7 @@ struct Entry {
     keys: RuleKeys,
     token: Rc<()>,
     metrics: Metrics,
+    faults: Faults,
     /// None until this machine is a worker.
     sentry: Option<Sentry>,
     curiosity: Curiosity,
@@ -111,6 +113,7 @@ impl Gates {
             keys: RuleKeys::new(rule.name.as_str()),
             token: Rc::default(),
             metrics: Metrics::define(rule.name.as_str()),
+            faults: Faults::default(),
             sentry: None,
             curiosity: Curiosity::default(),
             shown: (Totals::default(), 0),
@@ -169,7 +172,7 @@ impl Gates {
         let (worker, seed) = match worker {
             Ok(worker) => worker,
             Err(fault) => {
-                entry.metrics.fault(fault);
+                entry.fault(fault);
                 return (Decision::Admit, Place::Nowhere);
             }
         };
@@ -289,7 +292,7 @@ impl Gates {
     /// Counts a fault of the shell's.
     pub fn fault(&mut self, guard: &Guard, fault: Fault) {
         if let Some(entry) = self.entry(guard.gate) {
-            entry.metrics.fault(fault);
+            entry.fault(fault);
         }
     }
 
@@ -306,7 +309,7 @@ impl Gates {
                 let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
                 sentry.serve(now, &mut records, outcomes);
                 if records.replaced() {
-                    entry.metrics.fault(Fault::RecordReplaced);
+                    entry.fault(Fault::RecordReplaced);
                 }
             }
             if tell {
@@ -391,6 +394,9 @@ impl Entry {
         let seen = sentry.gate().seen();
         if tally != Tally::default() {
             self.metrics.count(&tally);
+            for (fault, times) in Fault::ALL.into_iter().zip(tally.faults) {
+                self.faults.add(fault, times);
+            }
         }
         let rate = seen.arrived.div_ceil(RATE_SPAN.as_secs().max(1));
         // Whoever saw something tells it again, for another worker may have told an older sum.
@@ -399,18 +405,40 @@ impl Entry {
             self.shown = (seen, rate);
         }
         self.show(Some(report), replaced, now);
+        let (keys, surge) = (&self.keys, self.rule.surge);
+        self.faults.tell(self.rule.name.as_str(), now, || {
+            let mut shared = SharedData;
+            let mut records = RuleRecords::new(&mut shared, keys, surge);
+            let free = Shared::<TideRecord>::update(&mut records, |tide| match tide.may_say(now) {
+                true => Change::Write(true),
+                false => Change::Keep(false),
+            });
+            // What the workers share may be what is at fault.
+            free.unwrap_or(true)
+        });
+    }
+
+    /// Counts what went wrong.
+    fn fault(&mut self, fault: Fault) {
+        self.metrics.fault(fault);
+        self.faults.add(fault, 1);
     }
 
     /// Shows what all workers found out, and says what is to be told.
-    fn show(&self, report: Option<Result<Option<Report>, Fault>>, replaced: bool, now: Timestamp) {
+    fn show(
+        &mut self,
+        report: Option<Result<Option<Report>, Fault>>,
+        replaced: bool,
+        now: Timestamp,
+    ) {
         if replaced {
-            self.metrics.fault(Fault::RecordReplaced);
+            self.fault(Fault::RecordReplaced);
         }
-        let Some(sentry) = &self.sentry else { return };
         match report {
             None | Some(Ok(None)) => {}
-            Some(Err(fault)) => self.metrics.fault(fault),
+            Some(Err(fault)) => self.fault(fault),
             Some(Ok(Some(report))) => {
+                let Some(sentry) = &self.sentry else { return };
                 self.metrics.show_report(&report, limit(&self.rule));
                 if let Some(notice) = report.notice {
                     let seen = sentry.gate().seen();

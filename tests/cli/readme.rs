@@ -353,6 +353,12 @@ fn events() -> Vec<Event<'static>> {
             rate_per_s,
             baseline_per_s,
         },
+        Event::Fault {
+            rule,
+            at: at(),
+            kind: Fault::WorkerReaped.label(),
+            count: 1,
+        },
     ]
 }
 
@@ -366,6 +372,7 @@ fn place(event: &Event<'_>) -> usize {
         Event::LimitLowered { .. } => 4,
         Event::LimitRaised { .. } => 5,
         Event::DriftWarning { .. } => 6,
+        Event::Fault { .. } => 7,
     }
 }
 

@@ -157,6 +157,8 @@ pub struct Fault {
     /// As in the metric `tidegate_faults_total`.
     #[serde(deserialize_with = "lenient")]
     pub kind: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub count: Option<f64>,
 }
 
 /// Why JSON is no event.

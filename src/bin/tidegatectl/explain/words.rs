@@ -83,6 +83,9 @@ pub fn sentence(event: &Event) -> Vec<Piece> {
                 pieces.push(Piece::Plain(": ".to_owned()));
                 pieces.push(Piece::Name(kind.clone()));
             }
+            if let Some(count) = fault.count.filter(|count| *count > 1.0) {
+                pieces.push(Piece::Plain(format!(", {} times", whole(count))));
+            }
             pieces
         }
     }
