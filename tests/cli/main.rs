@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod mesh;
 #[path = "../pages.rs"]
 mod pages;
 mod readme;
