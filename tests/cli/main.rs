@@ -1,6 +1,7 @@
 //! The companion as it is run: arguments and files in; exit code, stdout and stderr out.
 
 mod check;
+mod crds;
 mod explain;
 mod mesh;
 #[path = "../pages.rs"]
