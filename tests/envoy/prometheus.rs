@@ -27,7 +27,7 @@ const TRUE: [&str; 6] = [
     "TidegateUpstreamRefusing",
     "TidegateLimitLowered",
     "TidegateNotLoaded",
-    "TidegateShadowWouldRefuse",
+    "TidegateShadowWouldShed",
 ];
 
 const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
