@@ -104,10 +104,17 @@ fn files(envoy: &Envoy) -> [(&'static str, String); 2] {
         text.replace(old, new)
     };
     let address = envoy.admin_address();
-    let targets = format!(
-        "targets: ['{address}']\n  - targets: ['{address}']\n    \
-         labels: {{instance: bare, __param_filter: '^server\\.live$'}}"
-    );
+    let targets = [
+        &format!("targets: ['{address}']"),
+        &format!("  - targets: ['{address}']"),
+        "    labels: {instance: bare}",
+        "  relabel_configs:",
+        "  - source_labels: [instance]",
+        "    regex: bare",
+        "    target_label: __param_filter",
+        "    replacement: server.live",
+    ];
+    let targets = targets.join("\n");
     let config = set(shipped(CONFIG), "targets: ['127.0.0.1:9901']", &targets);
     let config = set(config, "  scrape_interval: 15s", "  scrape_interval: 1s");
     let config = set(config, "  scrape_interval: 5s", "  scrape_interval: 1s");
