@@ -56,7 +56,8 @@ impl Expression {
                 modifier.return_bool |= compares;
                 if let Some(matching) = &modifier.matching {
                     let group = matching.group.iter().flat_map(|group| &group.labels);
-                    self.labels.extend(matching.labels.iter().chain(group).cloned());
+                    self.labels
+                        .extend(matching.labels.iter().chain(group).cloned());
                 }
                 self.walk(&mut binary.lhs);
                 self.walk(&mut binary.rhs);
@@ -64,7 +65,10 @@ impl Expression {
             Expr::Unary(unary) => self.walk(&mut unary.expr),
             Expr::Paren(inside) => self.walk(inside),
             Expr::Subquery(subquery) => self.walk(&mut subquery.expr),
-            Expr::Call(call) => call.args.iter_mut().for_each(|argument| self.walk(argument)),
+            Expr::Call(call) => call
+                .args
+                .iter_mut()
+                .for_each(|argument| self.walk(argument)),
             Expr::VectorSelector(selector) => self.selector(selector),
             Expr::MatrixSelector(matrix) => self.selector(&mut matrix.selector),
             Expr::Number(_) | Expr::String(_) => {}
@@ -79,7 +83,8 @@ impl Expression {
             self.labels.insert(matcher.name.clone());
             for value in values(matcher) {
                 let label = &matcher.name;
-                self.selectors.insert(format!("{name}{{{label}={value:?}}}"));
+                self.selectors
+                    .insert(format!("{name}{{{label}={value:?}}}"));
             }
         }
     }

@@ -64,8 +64,9 @@ impl Part {
             Self::WasmOpt => Ok(WASM_OPT.is_there() || WASM_OPT.was_skipped(ctx)),
             Self::MariaDb => Ok(MARIADB.is_there() || MARIADB.was_skipped(ctx)),
             Self::OpenSsl => Ok(OPENSSL.is_there() || OPENSSL.was_skipped(ctx)),
-            Self::Prometheus => Ok(tools::prometheus_bin(&ctx.checkout).is_some()
-                || PROMETHEUS.was_skipped(ctx)),
+            Self::Prometheus => {
+                Ok(tools::prometheus_bin(&ctx.checkout).is_some() || PROMETHEUS.was_skipped(ctx))
+            }
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
