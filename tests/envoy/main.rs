@@ -8,6 +8,7 @@ mod arrivals;
 mod callers;
 mod calm;
 mod connecting;
+mod dashboard;
 mod delivery;
 mod encrypted;
 mod fair;
@@ -23,6 +24,8 @@ mod observed;
 #[path = "../pages.rs"]
 mod pages;
 mod postgres;
+mod prometheus;
+mod promql;
 mod readme;
 mod refusing;
 mod shedding;
