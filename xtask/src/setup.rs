@@ -31,6 +31,8 @@ pub enum Part {
     MariaDb,
     /// What makes certificates and TLS clients for the tests.
     OpenSsl,
+    /// Real Chromium, which opens the live page; its tests are skipped without.
+    Chromium,
     /// Real HAProxy, to compare with.
     HaProxy,
     /// Real PgBouncer, to compare with.
@@ -39,7 +41,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -48,6 +50,7 @@ impl Part {
         Self::TestRunner,
         Self::MariaDb,
         Self::OpenSsl,
+        Self::Chromium,
     ];
 
     /// Whether there is nothing to do.
@@ -61,6 +64,7 @@ impl Part {
             Self::WasmOpt => Ok(WASM_OPT.is_there() || WASM_OPT.was_skipped(ctx)),
             Self::MariaDb => Ok(MARIADB.is_there() || MARIADB.was_skipped(ctx)),
             Self::OpenSsl => Ok(OPENSSL.is_there() || OPENSSL.was_skipped(ctx)),
+            Self::Chromium => Ok(CHROMIUM.is_there() || CHROMIUM.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
@@ -77,6 +81,7 @@ impl Part {
             Self::WasmOpt => WASM_OPT.install(ctx),
             Self::MariaDb => MARIADB.install(ctx),
             Self::OpenSsl => OPENSSL.install(ctx),
+            Self::Chromium => CHROMIUM.install(ctx),
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
         }
@@ -113,6 +118,14 @@ pub const OPENSSL: Optional = Optional {
     programs: &["openssl"],
     packages: &["openssl"],
     without: "the tests with TLS fail",
+};
+
+/// A browser without a window.
+pub const CHROMIUM: Optional = Optional {
+    name: "chromium",
+    programs: &["chromium"],
+    packages: &["chromium"],
+    without: "the tests with a real browser are skipped",
 };
 
 /// What has a queue with priorities.
@@ -190,7 +203,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
-    for optional in [WASM_OPT, MARIADB, OPENSSL, HAPROXY, PGBOUNCER] {
+    for optional in [WASM_OPT, MARIADB, OPENSSL, CHROMIUM, HAPROXY, PGBOUNCER] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {
             fs::remove_file(&stamp)
