@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     process::Command,
 };
@@ -13,7 +13,6 @@ use serde_json::Value;
 use crate::harness::{
     Bootstrap, Conduct, Envoy, Load, TCP, Upstream,
     chromium::{Browser, View},
-    client::rest,
     connect, fates,
     http::answer,
     knocks,
@@ -74,8 +73,9 @@ fn ask(to: SocketAddr, method: &str, path: &str, host: &str) -> TcpStream {
 
 /// The status that one request is answered with.
 fn status(to: SocketAddr, method: &str, path: &str, host: &str) -> u16 {
-    let answer = rest(&mut ask(to, method, path, host));
-    let answer = String::from_utf8_lossy(&answer);
+    let mut answer = String::new();
+    let mut stream = BufReader::new(ask(to, method, path, host));
+    stream.read_line(&mut answer).expect("an answer");
     let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
     status.unwrap_or_else(|| panic!("{method} {path}: {answer}"))
 }
