@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     checkout::Context,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, MARIADB, PROMETHEUS, Part},
+    setup::{self, CHROMIUM, MARIADB, PROMETHEUS, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -25,6 +25,11 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
             tools::prometheus_bin(&ctx.checkout).is_some(),
             &PROMETHEUS,
             ", but without a real Prometheus",
+        ),
+        (
+            CHROMIUM.is_there(),
+            &CHROMIUM,
+            ", but without a real Chromium",
         ),
     ];
     let lost = lost.into_iter().filter(|(is_there, ..)| !is_there);
