@@ -31,6 +31,8 @@ pub enum Part {
     MariaDb,
     /// What makes certificates and TLS clients for the tests.
     OpenSsl,
+    /// What reads OCI images and publishes releases; its tests are skipped without.
+    Publishing,
     /// Real HAProxy, to compare with.
     HaProxy,
     /// Real PgBouncer, to compare with.
@@ -39,7 +41,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -48,6 +50,7 @@ impl Part {
         Self::TestRunner,
         Self::MariaDb,
         Self::OpenSsl,
+        Self::Publishing,
     ];
 
     /// Whether there is nothing to do.
@@ -61,6 +64,7 @@ impl Part {
             Self::WasmOpt => Ok(WASM_OPT.is_there() || WASM_OPT.was_skipped(ctx)),
             Self::MariaDb => Ok(MARIADB.is_there() || MARIADB.was_skipped(ctx)),
             Self::OpenSsl => Ok(OPENSSL.is_there() || OPENSSL.was_skipped(ctx)),
+            Self::Publishing => Ok(PUBLISHING.is_there() || PUBLISHING.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
@@ -77,6 +81,7 @@ impl Part {
             Self::WasmOpt => WASM_OPT.install(ctx),
             Self::MariaDb => MARIADB.install(ctx),
             Self::OpenSsl => OPENSSL.install(ctx),
+            Self::Publishing => PUBLISHING.install(ctx),
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
         }
@@ -115,6 +120,14 @@ pub const OPENSSL: Optional = Optional {
     without: "the tests with TLS fail",
 };
 
+/// What the release workflow runs, and a second opinion on the images.
+pub const PUBLISHING: Optional = Optional {
+    name: "skopeo",
+    programs: &["skopeo", "umoci", "gh"],
+    packages: &["skopeo", "umoci", "gh"],
+    without: "the tests of the images and of the release workflow are skipped",
+};
+
 /// What has a queue with priorities.
 const HAPROXY: Optional = Optional {
     name: "haproxy",
@@ -135,6 +148,11 @@ impl Optional {
     /// Whether every program is there.
     pub fn is_there(&self) -> bool {
         self.programs.iter().all(|program| which(program).is_some())
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// What is lost without it, and what to type.
@@ -190,7 +208,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
-    for optional in [WASM_OPT, MARIADB, OPENSSL, HAPROXY, PGBOUNCER] {
+    for optional in [WASM_OPT, MARIADB, OPENSSL, PUBLISHING, HAPROXY, PGBOUNCER] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {
             fs::remove_file(&stamp)

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     checkout::Context,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, MARIADB, Part},
+    setup::{self, MARIADB, PUBLISHING, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -19,12 +19,13 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
     plugin::build(ctx).context("step build failed")?;
     wasm(ctx, &[]).context("step wasm-test failed")?;
     native(ctx, args).context("step native tests failed")?;
-    let without = if MARIADB.is_there() {
-        String::new()
-    } else {
-        ctx.ui.warn(&MARIADB.loss());
-        ", but without a real MariaDB".to_owned()
-    };
+    let mut without = String::new();
+    for optional in [&MARIADB, &PUBLISHING] {
+        if !optional.is_there() {
+            ctx.ui.warn(&optional.loss());
+            without = format!("{without}, but without {}", optional.name());
+        }
+    }
     eprintln!(
         "cargo xtask test: everything passed in {:.0} s (build, wasm tests, native tests){without}",
         since.elapsed().as_secs_f64()
