@@ -16,6 +16,7 @@ mod grpc;
 mod harness;
 mod hold;
 mod http;
+mod loading;
 mod memory;
 mod mesh;
 mod modes;

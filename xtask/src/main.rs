@@ -8,13 +8,18 @@ mod copied;
 mod demo;
 mod envoy;
 mod module;
+mod package;
 mod process;
 mod setup;
+#[cfg(test)]
+mod testing;
 mod tests;
 mod toolchain;
 mod tools;
 mod ui;
 mod wasm;
+#[cfg(test)]
+mod workflows;
 
 use std::process::ExitCode;
 
@@ -48,6 +53,8 @@ enum Commands {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Build what a release consists of into target/package, the same bytes each time
+    Package(package::Options),
     /// Formatting, lints for both targets, documentation
     Check,
     /// Set up, build, and run every test
@@ -97,6 +104,7 @@ fn run(ctx: &Context, command: Commands) -> Result<ExitCode> {
         }
         Commands::Demo(options) => return demo::run(ctx, &options),
         Commands::Envoy { config, args } => envoy::run(ctx, &config, &args)?,
+        Commands::Package(options) => package::run(ctx, &options)?,
         Commands::Check => check::run(ctx)?,
         Commands::Test { args } => tests::run(ctx, &args)?,
         Commands::WasmTest { args } => tests::wasm(ctx, &args)?,

@@ -35,6 +35,8 @@ pub enum Part {
     Prometheus,
     /// Real Chromium, which opens the live page; its tests are skipped without.
     Chromium,
+    /// What reads OCI images and publishes releases; its tests are skipped without.
+    Publishing,
     /// Real HAProxy, to compare with.
     HaProxy,
     /// Real PgBouncer, to compare with.
@@ -43,7 +45,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -54,6 +56,7 @@ impl Part {
         Self::OpenSsl,
         Self::Prometheus,
         Self::Chromium,
+        Self::Publishing,
     ];
 
     /// Whether there is nothing to do.
@@ -71,6 +74,7 @@ impl Part {
                 Ok(tools::prometheus_bin(&ctx.checkout).is_some() || PROMETHEUS.was_skipped(ctx))
             }
             Self::Chromium => Ok(CHROMIUM.is_there() || CHROMIUM.was_skipped(ctx)),
+            Self::Publishing => Ok(PUBLISHING.is_there() || PUBLISHING.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
@@ -92,6 +96,7 @@ impl Part {
                 Err(error) => PROMETHEUS.skip(ctx, &format!("{error:#}")),
             },
             Self::Chromium => CHROMIUM.install(ctx),
+            Self::Publishing => PUBLISHING.install(ctx),
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
         }
@@ -146,6 +151,14 @@ pub const CHROMIUM: Optional = Optional {
     without: "the tests with a real browser are skipped",
 };
 
+/// What the release workflow runs, and a second opinion on the images.
+pub const PUBLISHING: Optional = Optional {
+    name: "skopeo",
+    programs: &["skopeo", "umoci", "gh"],
+    packages: &["skopeo", "umoci", "gh"],
+    without: "the tests of the images and of the release workflow are skipped",
+};
+
 /// What has a queue with priorities.
 const HAPROXY: Optional = Optional {
     name: "haproxy",
@@ -166,6 +179,11 @@ impl Optional {
     /// Whether every program is there.
     pub fn is_there(&self) -> bool {
         self.programs.iter().all(|program| which(program).is_some())
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// What is lost without it, and what to type.
@@ -227,7 +245,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
     for optional in [
-        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, HAPROXY, PGBOUNCER,
+        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, PUBLISHING, HAPROXY, PGBOUNCER,
     ] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     checkout::Context,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, CHROMIUM, MARIADB, PROMETHEUS, Part},
+    setup::{self, CHROMIUM, MARIADB, PROMETHEUS, PUBLISHING, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -19,26 +19,19 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
     plugin::build(ctx).context("step build failed")?;
     wasm(ctx, &[]).context("step wasm-test failed")?;
     native(ctx, args).context("step native tests failed")?;
-    let lost = [
-        (MARIADB.is_there(), &MARIADB, ", but without a real MariaDB"),
-        (
-            tools::prometheus_bin(&ctx.checkout).is_some(),
-            &PROMETHEUS,
-            ", but without a real Prometheus",
-        ),
-        (
-            CHROMIUM.is_there(),
-            &CHROMIUM,
-            ", but without a real Chromium",
-        ),
+    let optional = [
+        (MARIADB.is_there(), &MARIADB),
+        (tools::prometheus_bin(&ctx.checkout).is_some(), &PROMETHEUS),
+        (CHROMIUM.is_there(), &CHROMIUM),
+        (PUBLISHING.is_there(), &PUBLISHING),
     ];
-    let lost = lost.into_iter().filter(|(is_there, ..)| !is_there);
-    let without: String = lost
-        .map(|(_, optional, words)| {
+    let mut without = String::new();
+    for (is_there, optional) in optional {
+        if !is_there {
             ctx.ui.warn(&optional.loss());
-            words
-        })
-        .collect();
+            without = format!("{without}, but without {}", optional.name());
+        }
+    }
     eprintln!(
         "cargo xtask test: everything passed in {:.0} s (build, wasm tests, native tests){without}",
         since.elapsed().as_secs_f64()

@@ -40,6 +40,8 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
     let _guard = setup::lock(ctx)?;
     let toolchain = toolchain::ensure(ctx, Need::Build)?;
     let optimizer = Optimizer::find(ctx);
+    let fetch = toolchain.cargo(ctx, "fetch", &["--locked"]);
+    logged(ctx, "fetch the crates", fetch)?;
     let built = Kind::ALL
         .into_iter()
         .map(|kind| build_one(ctx, toolchain, optimizer.as_ref(), kind))
