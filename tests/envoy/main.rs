@@ -16,6 +16,7 @@ mod harness;
 mod hold;
 mod http;
 mod memory;
+mod migration;
 mod modes;
 mod mysql;
 mod observed;
