@@ -324,8 +324,6 @@ pub struct Envoy {
     process: Running,
     /// Where its administration listens.
     pub admin: SocketAddr,
-    /// Where clients connect.
-    pub listener: SocketAddr,
 }
 
 impl Envoy {
@@ -335,7 +333,6 @@ impl Envoy {
         folder: &Folder,
         bootstrap: &str,
         admin: u16,
-        listener: u16,
     ) -> Result<Self> {
         let config = folder.join("envoy.yaml");
         fs::write(&config, bootstrap)?;
@@ -343,12 +340,16 @@ impl Envoy {
         command.arg("-c").arg(&config);
         // Two workers on every machine, so that the limit has to hold over more than one.
         command.args(["--concurrency", "2", "--disable-hot-restart"]);
-        command.args(["--log-level", "warning"]);
+        command.args([
+            "--log-level",
+            "warning",
+            "--component-log-level",
+            "wasm:info",
+        ]);
         let process = Running::start("Envoy", &mut command, folder.join("envoy.log"))?;
         let mut envoy = Self {
             process,
             admin: local(admin),
-            listener: local(listener),
         };
         let since = Instant::now();
         loop {
@@ -375,6 +376,11 @@ impl Envoy {
             "the plugin is not at work in Envoy\n{}",
             last_lines(&self.process.log, 20).join("\n")
         )
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.process.log
     }
 
     /// Fails if it has ended.
