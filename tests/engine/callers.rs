@@ -113,6 +113,23 @@ fn a_newcomer_is_named_as_well() {
 }
 
 #[test]
+fn who_was_there_from_the_beginning_of_a_young_table_is_not_told_to_be_new() {
+    let mut table = Table::new();
+    for _ in 0..80 {
+        table.lap(&TEN, true);
+    }
+    // A surge takes a moment to be seen.
+    for _ in 0..3 {
+        table.lap(&TEN, true);
+        table.lap(&[(7, 20), (999, 10)], true);
+    }
+    let told = |caller| table.callers.find(&key(caller)).expect("has a place");
+    let grown = told(7).baseline_per_s;
+    assert!((10.0..20.0).contains(&grown), "{grown}");
+    assert_eq!(told(999).baseline_per_s, 0.0);
+}
+
+#[test]
 fn the_first_moment_of_a_flood_is_not_what_is_normal_for_it() {
     for laps in [50, 1_200] {
         let mut table = Table::new();

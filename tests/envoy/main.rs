@@ -19,6 +19,7 @@ mod http;
 mod loading;
 mod memory;
 mod mesh;
+mod migration;
 mod modes;
 mod mysql;
 mod observed;

@@ -66,7 +66,7 @@ fn message(code: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// How a session begins.
-fn startup() -> Vec<u8> {
+pub fn startup() -> Vec<u8> {
     message(3 << 16, b"user\0app\0database\0postgres\0\0")
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CallerId, Callers, Entry, MOST, RECENT_S};
+use super::{CallerId, Callers, Entry, KNOWN_S, MOST, RECENT_S};
 use crate::engine::hot::{Heat, MAX_HOT};
 
 /// A caller is hot above this multiple of its normal rate, and this many deviations more.
@@ -44,7 +44,8 @@ pub struct Caller<'a> {
     pub key: &'a [u8],
     /// Arrivals a second, over half a second; at least that.
     pub rate_per_s: f64,
-    /// Its normal rate a second; 0 while it is new.
+    /// Its normal rate a second; 0 while it is new. In a table that is younger than two minutes that
+    /// is who was there for less than half of the time.
     pub baseline_per_s: f64,
     /// Its part of all recent arrivals, from 0 to 1; at least that.
     pub share: f64,
@@ -74,11 +75,21 @@ impl Callers {
         Caller {
             key: entry.key.as_bytes(),
             rate_per_s: entry.recent / RECENT_S,
-            baseline_per_s: entry.baseline(),
+            baseline_per_s: self.usual(entry),
             share: (entry.recent / self.recent.max(1e-9)).min(1.0),
             weight: entry.weight,
             error: entry.error,
             hot: entry.is_hot(),
+        }
+    }
+
+    /// The rate that is told of a caller as its normal one: a young Envoy knows nobody for a minute, but
+    /// who was there from the beginning is not new.
+    fn usual(&self, entry: &Entry) -> f64 {
+        if entry.age >= KNOWN_S.min(self.watched / 2.0) {
+            entry.normal
+        } else {
+            0.0
         }
     }
 

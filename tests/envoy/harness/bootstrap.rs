@@ -8,25 +8,32 @@ use super::places::{self, Folder};
 #[derive(Clone, Copy, Debug)]
 pub struct Shipped {
     pub file: &'static str,
+    /// The first of them, if there are several.
     pub listener: &'static str,
-    port: u16,
+    ports: &'static [u16],
     upstream: u16,
 }
 
 const ADMIN: u16 = 9901;
 
-pub const HTTP: Shipped = Shipped::new("http.yaml", "api", 10000, 8080);
-pub const TCP: Shipped = Shipped::new("tcp.yaml", "service", 10001, 8081);
-pub const POSTGRES: Shipped = Shipped::new("postgres.yaml", "postgres", 10002, 5432);
-pub const MYSQL: Shipped = Shipped::new("mysql.yaml", "mysql", 10003, 3306);
-pub const ALL: [Shipped; 4] = [HTTP, TCP, POSTGRES, MYSQL];
+pub const HTTP: Shipped = Shipped::new("http.yaml", "api", &[10000], 8080);
+pub const TCP: Shipped = Shipped::new("tcp.yaml", "service", &[10001], 8081);
+pub const POSTGRES: Shipped = Shipped::new("postgres.yaml", "postgres", &[10002], 5432);
+pub const MYSQL: Shipped = Shipped::new("mysql.yaml", "mysql", &[10003], 3306);
+pub const MIGRATION: Shipped = Shipped::new("migration.yaml", "old", &[10004, 10005], 5432);
+pub const ALL: [Shipped; 5] = [HTTP, TCP, POSTGRES, MYSQL, MIGRATION];
 
 impl Shipped {
-    const fn new(file: &'static str, listener: &'static str, port: u16, upstream: u16) -> Self {
+    const fn new(
+        file: &'static str,
+        listener: &'static str,
+        ports: &'static [u16],
+        upstream: u16,
+    ) -> Self {
         Self {
             file,
             listener,
-            port,
+            ports,
             upstream,
         }
     }
@@ -42,9 +49,9 @@ impl Shipped {
         let port = |port: u16| format!("port_value: {port}}}");
         let wasm = places::given("TIDEGATE_WASM_DIR");
         let wasm = wasm.to_str().expect("a path in UTF-8");
-        Bootstrap { text: self.text() }
-            .set(&port(ADMIN), &port(0))
-            .set(&port(self.port), &port(0))
+        let shipped = Bootstrap { text: self.text() };
+        let mine = self.ports.iter().chain([&ADMIN]);
+        mine.fold(shipped, |all, mine| all.set(&port(*mine), &port(0)))
             .set(&port(self.upstream), &port(upstream.port()))
             .set("filename: target/tidegate", &format!("filename: {wasm}"))
     }

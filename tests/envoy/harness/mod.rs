@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use bootstrap::{Bootstrap, HTTP, MYSQL, POSTGRES, TCP};
+pub use bootstrap::{Bootstrap, HTTP, MIGRATION, MYSQL, POSTGRES, TCP};
 pub use client::{Fate, connect, fate, fates, knock, knocks};
 pub use delivered::Delivered;
 pub use envoy::Envoy;

@@ -1,16 +1,13 @@
-//! The shipped bootstrap and the live page's listener, with what the demo has to change in them.
+//! A shipped bootstrap and the live page's listener, with what the demo has to change in them.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-/// The bootstrap that the demo is about.
-pub const SHIPPED: &str = "envoy/postgres.yaml";
-
 /// What serves the live page, to be merged into any bootstrap.
 pub const PAGE: &str = "envoy/status/listener.yaml";
 
-/// Where the guard begins in the shipped bootstrap, and what follows it.
+/// Where the guard begins in a listener of a shipped bootstrap, and what follows it.
 const FILTER: (&str, &str) = (
     "      # (tidegate) Before tcp_proxy",
     "      - name: envoy.filters.network.tcp_proxy\n",
@@ -18,10 +15,12 @@ const FILTER: (&str, &str) = (
 
 /// What differs from the shipped bootstrap.
 pub struct Changes<'a> {
+    /// The bootstrap's path in the repository.
+    pub file: &'a str,
     /// The port of Envoy's administration.
     pub admin: u16,
-    /// The port that clients connect to.
-    pub listener: u16,
+    /// The ports that clients connect to: as shipped, and here.
+    pub listeners: &'a [(u16, u16)],
     /// The port of PostgreSQL.
     pub database: u16,
     /// The plugin, and none for a proxy alone.
@@ -36,79 +35,100 @@ pub struct Guard<'a> {
     pub limit: u32,
     /// `hold.max_wait`.
     pub max_wait: &'a str,
+    /// `surge.warm_up`, where the bootstrap gives one.
+    pub warm_up: Option<&'a str>,
 }
 
 /// The bootstrap with the changes; fails when it has no place for one of them.
+///
+/// Networks 10.x become 127.x, so that clients of this machine can come from them.
 pub fn edited(shipped: &str, changes: &Changes) -> Result<String> {
     let port = |port: u16| format!("port_value: {port}}}");
-    let mut text = shipped.to_owned();
-    replace(SHIPPED, &mut text, &port(9901), &port(changes.admin))?;
-    replace(SHIPPED, &mut text, &port(10002), &port(changes.listener))?;
-    replace(SHIPPED, &mut text, &port(5432), &port(changes.database))?;
-    let Some(guard) = &changes.guard else {
-        cut(&mut text, FILTER.0, FILTER.1)?;
-        return Ok(text);
+    let mut text = Text {
+        file: changes.file,
+        text: shipped.replace("\"10.", "\"127."),
     };
-    replace(
-        SHIPPED,
-        &mut text,
+    text.replace(&port(9901), &port(changes.admin))?;
+    for (old, new) in changes.listeners {
+        text.replace(&port(*old), &port(*new))?;
+    }
+    text.replace(&port(5432), &port(changes.database))?;
+    let Some(guard) = &changes.guard else {
+        for _ in changes.listeners {
+            text.cut(FILTER.0, FILTER.1)?;
+        }
+        return Ok(text.text);
+    };
+    text.replace(
         "filename: target/tidegate/tidegate-inspect.wasm",
         &format!("filename: '{}'", single_quoted(guard.module)?),
     )?;
-    replace(
-        SHIPPED,
-        &mut text,
+    text.replace(
         r#""inflight": 90"#,
         &format!(r#""inflight": {}"#, guard.limit),
     )?;
-    replace(
-        SHIPPED,
-        &mut text,
+    text.replace(
         r#""max_wait": "100ms""#,
         &format!(r#""max_wait": "{}""#, guard.max_wait),
     )?;
-    Ok(text)
+    if let Some(warm_up) = guard.warm_up {
+        text.replace(r#""warm_up": "60s""#, &format!(r#""warm_up": "{warm_up}""#))?;
+    }
+    Ok(text.text)
 }
 
 /// The live page's listener at that port; fails when it has no place for a change.
 pub fn page(shipped: &str, port: u16, admin: u16, html: &Path) -> Result<String> {
-    let mut text = shipped.to_owned();
+    let mut text = Text {
+        file: PAGE,
+        text: shipped.to_owned(),
+    };
     for (old, new) in [(9902, port), (9901, admin)] {
         let [old, new] = [old, new].map(|port| format!("port_value: {port}}}"));
-        replace(PAGE, &mut text, &old, &new)?;
+        text.replace(&old, &new)?;
     }
     let html = format!("filename: '{}'", single_quoted(html)?);
-    replace(PAGE, &mut text, "filename: envoy/status/index.html", &html)?;
-    Ok(text)
+    text.replace("filename: envoy/status/index.html", &html)?;
+    Ok(text.text)
 }
 
-/// Replaces the only occurrence.
-fn replace(file: &str, text: &mut String, from: &str, to: &str) -> Result<()> {
-    match text.matches(from).count() {
-        1 => {
-            *text = text.replacen(from, to, 1);
-            Ok(())
+/// A bootstrap that is being edited.
+struct Text<'a> {
+    file: &'a str,
+    text: String,
+}
+
+impl Text<'_> {
+    /// Replaces the only occurrence.
+    fn replace(&mut self, from: &str, to: &str) -> Result<()> {
+        match self.text.matches(from).count() {
+            1 => {
+                self.text = self.text.replacen(from, to, 1);
+                Ok(())
+            }
+            count => bail!(
+                "{} has `{from}` {count} times and not once; \
+                 adapt xtask/src/demo/bootstrap.rs to it",
+                self.file
+            ),
         }
-        count => bail!(
-            "{file} has `{from}` {count} times and not once; \
-             adapt xtask/src/demo/bootstrap.rs to it"
-        ),
     }
-}
 
-/// Takes out the text from `begin` up to `end`.
-fn cut(text: &mut String, begin: &str, end: &str) -> Result<()> {
-    if let Some((before, rest)) = text.split_once(begin)
-        && let Some((_, after)) = rest.split_once(end)
-    {
-        *text = format!("{before}{end}{after}");
-        return Ok(());
+    /// Takes out the text from the first `begin` up to `end`.
+    fn cut(&mut self, begin: &str, end: &str) -> Result<()> {
+        if let Some((before, rest)) = self.text.split_once(begin)
+            && let Some((_, after)) = rest.split_once(end)
+        {
+            self.text = format!("{before}{end}{after}");
+            return Ok(());
+        }
+        bail!(
+            "{} has no `{}` before `{}`; adapt xtask/src/demo/bootstrap.rs to it",
+            self.file,
+            begin.trim(),
+            end.trim()
+        )
     }
-    bail!(
-        "{SHIPPED} has no `{}` before `{}`; adapt xtask/src/demo/bootstrap.rs to it",
-        begin.trim(),
-        end.trim()
-    )
 }
 
 /// The inside of a single-quoted YAML string.
@@ -126,26 +146,36 @@ fn single_quoted(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
-    const SHIPPED: &str = include_str!("../../../envoy/postgres.yaml");
-    const PAGE: &str = include_str!("../../../envoy/status/listener.yaml");
+    const POSTGRES: &str = include_str!("../../../envoy/postgres.yaml");
+    const MIGRATION: &str = include_str!("../../../envoy/migration.yaml");
+    const LISTENER: &str = include_str!("../../../envoy/status/listener.yaml");
 
-    fn changes(guard: Option<Guard>) -> Changes {
+    fn changes<'a>(listeners: &'a [(u16, u16)], guard: Option<Guard<'a>>) -> Changes<'a> {
         Changes {
+            file: "envoy/one.yaml",
             admin: 41,
-            listener: 42,
+            listeners,
             database: 43,
             guard,
         }
     }
 
-    #[test]
-    fn the_guard_is_set_in_the_shipped_bootstrap() {
-        let guard = Guard {
+    const ONE: [(u16, u16); 1] = [(10002, 42)];
+    const TWO: [(u16, u16); 2] = [(10004, 42), (10005, 44)];
+
+    fn guard(warm_up: Option<&str>) -> Guard<'_> {
+        Guard {
             module: Path::new("/it's/tidegate.wasm"),
             limit: 7,
             max_wait: "3s",
-        };
-        let text = edited(SHIPPED, &changes(Some(guard))).unwrap();
+            warm_up,
+        }
+    }
+
+    #[test]
+    fn the_guard_is_set_in_the_shipped_bootstraps() {
+        let one = edited(POSTGRES, &changes(&ONE, Some(guard(None)))).unwrap();
+        let two = edited(MIGRATION, &changes(&TWO, Some(guard(Some("4s"))))).unwrap();
         for expected in [
             "port_value: 41}",
             "port_value: 42}",
@@ -154,24 +184,30 @@ mod tests {
             r#""limits": {"inflight": 7}"#,
             r#""max_wait": "3s""#,
         ] {
-            assert_eq!(text.matches(expected).count(), 1, "{expected}");
+            assert_eq!(one.matches(expected).count(), 1, "{expected}");
+            assert_eq!(two.matches(expected).count(), 1, "{expected}");
         }
-        assert_eq!(text.lines().count(), SHIPPED.lines().count());
+        assert!(two.contains("port_value: 44}") && two.contains(r#""warm_up": "4s""#));
+        assert!(two.contains(r#""source": ["127.1.1.0/24", "127.2.1.0/24"]"#));
+        assert_eq!(one.lines().count(), POSTGRES.lines().count());
+        assert_eq!(two.lines().count(), MIGRATION.lines().count());
     }
 
     #[test]
     fn without_the_guard_the_proxy_is_left_as_it_is() {
-        let text = edited(SHIPPED, &changes(None)).unwrap();
-        assert!(!text.contains("wasm"));
-        let (_, proxy) = SHIPPED.split_once("tcp_proxy\n").unwrap();
-        let (_, left) = text.split_once("- filters:\n").unwrap();
-        assert!(left.starts_with(FILTER.1));
-        assert!(left.contains(proxy.split_once("\n\n").unwrap().0));
+        for (shipped, listeners) in [(POSTGRES, &ONE[..]), (MIGRATION, &TWO)] {
+            let text = edited(shipped, &changes(listeners, None)).unwrap();
+            assert!(!text.contains("wasm") && !text.contains("*tidegate"));
+            for (_, proxy) in listeners.iter().zip(shipped.split(FILTER.1).skip(1)) {
+                let (proxy, _) = proxy.split_once("\n\n").unwrap();
+                assert!(text.contains(&format!("- filters:\n{}{proxy}", FILTER.1)));
+            }
+        }
     }
 
     #[test]
     fn the_live_page_is_set_in_its_shipped_listener() {
-        let text = page(PAGE, 44, 41, Path::new("/it's/index.html")).unwrap();
+        let text = page(LISTENER, 44, 41, Path::new("/it's/index.html")).unwrap();
         for expected in [
             "port_value: 44}",
             "port_value: 41}",
@@ -179,7 +215,7 @@ mod tests {
         ] {
             assert_eq!(text.matches(expected).count(), 1, "{expected}");
         }
-        let other = PAGE.replace("9902", "9903");
+        let other = LISTENER.replace("9902", "9903");
         let error = page(&other, 44, 41, Path::new("/"))
             .unwrap_err()
             .to_string();
@@ -191,8 +227,13 @@ mod tests {
 
     #[test]
     fn a_bootstrap_that_has_changed_is_an_error() {
-        let other = SHIPPED.replace("10002", "10003");
-        let error = edited(&other, &changes(None)).unwrap_err().to_string();
-        assert!(error.contains("`port_value: 10002}` 0 times"), "{error}");
+        let other = POSTGRES.replace("10002", "10003");
+        let error = edited(&other, &changes(&ONE, None))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("envoy/one.yaml has `port_value: 10002}` 0 times"),
+            "{error}"
+        );
     }
 }

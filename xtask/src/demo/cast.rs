@@ -326,8 +326,6 @@ pub struct Envoy {
     process: Running,
     /// Where its administration listens.
     pub admin: SocketAddr,
-    /// Where clients connect.
-    pub listener: SocketAddr,
 }
 
 impl Envoy {
@@ -337,7 +335,6 @@ impl Envoy {
         folder: &Folder,
         [bootstrap, more]: [&str; 2],
         admin: u16,
-        listener: u16,
     ) -> Result<Self> {
         let config = folder.join("envoy.yaml");
         fs::write(&config, bootstrap)?;
@@ -352,7 +349,6 @@ impl Envoy {
         let mut envoy = Self {
             process,
             admin: local(admin),
-            listener: local(listener),
         };
         let since = Instant::now();
         loop {
@@ -379,6 +375,11 @@ impl Envoy {
             "the plugin is not at work in Envoy\n{}",
             last_lines(&self.process.log, 20).join("\n")
         )
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.process.log
     }
 
     /// Fails if it has ended.

@@ -1,4 +1,4 @@
-//! The clients: the normal ones, the surge, and an operator who goes around Envoy.
+//! The clients: groups of them, each with its own way to the database and its own habits.
 
 use std::{
     fmt,
@@ -14,26 +14,78 @@ use std::{
 use tokio::{
     net::{TcpSocket, TcpStream},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_postgres::{Client, Config, Connection, NoTls, error::SqlState, tls::NoTlsStream};
 
-use super::cast::ROWS;
+use super::{cast::ROWS, view::Phase};
 
-/// How many normal clients there are.
-pub const NORMAL_CLIENTS: u32 = 40;
-/// What a normal client does between two connections; 40 of them begin 20 a second together.
-const THINK: Duration = Duration::from_secs(2);
-/// How long a client of the surge keeps a connection after its transaction.
-pub const KEEP: Duration = Duration::from_millis(250);
-/// How long a client of the surge waits after a refusal.
-pub const RETRY: Duration = Duration::from_millis(100);
-/// All clients of the surge begin within this time.
-const RAMP: Duration = Duration::from_millis(500);
 /// So long does a client wait for its transaction.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Where the surge comes from; everybody else comes from 127.0.0.1.
-const SURGE_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// Clients of one kind. Each connects, does a transaction, keeps the connection for a while, leaves,
+/// and comes again.
+#[derive(Clone)]
+pub struct Group {
+    /// When they are there.
+    pub when: When,
+    /// Where they connect.
+    pub way: Way,
+    /// Where they come from.
+    pub from: Ipv4Addr,
+    /// Who they are for PostgreSQL.
+    pub account: Account,
+    /// How many there are.
+    pub clients: u32,
+    /// The first comes of each are spread evenly over this time.
+    pub within: Duration,
+    /// From one transaction to the next, ±10 % so that they never march in step; zero: at once.
+    pub every: Duration,
+    /// How long a connection is kept after its transaction.
+    pub keep: Duration,
+    /// After a failure, they try again this much later until they succeed; none: when the next
+    /// transaction is due.
+    pub retry: Option<Duration>,
+}
+
+/// When clients are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// All the time.
+    Always,
+    /// While the surge lasts.
+    InSurge,
+    /// Before the surge and after it.
+    ButInSurge,
+}
+
+impl When {
+    /// Whether they are there in a part of the run.
+    pub fn includes(self, phase: Phase) -> bool {
+        match self {
+            Self::Always => true,
+            Self::InSurge => phase == Phase::Surge,
+            Self::ButInSurge => phase != Phase::Surge,
+        }
+    }
+}
+
+/// A way to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By a listener of Envoy's.
+    Envoy(SocketAddr),
+    /// Around Envoy.
+    Direct(SocketAddr),
+}
+
+impl Way {
+    /// Where it begins.
+    const fn address(self) -> SocketAddr {
+        let (Self::Envoy(address) | Self::Direct(address)) = self;
+        address
+    }
+}
 
 /// Who somebody is for PostgreSQL.
 #[derive(Clone)]
@@ -46,17 +98,6 @@ impl Account {
         config.user(user).password(password).dbname("postgres");
         Self(config)
     }
-}
-
-/// Who made an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// A normal client.
-    Normal,
-    /// A client of the surge.
-    Surge,
-    /// The operator, directly at PostgreSQL.
-    Operator,
 }
 
 /// Why an attempt came to nothing.
@@ -98,8 +139,8 @@ impl std::error::Error for Failure {}
 /// One attempt to connect and to do a transaction.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// Who made it.
-    pub who: Who,
+    /// Which of the run's groups made it.
+    pub group: usize,
     /// When it began, from the begin of the run.
     pub began: Duration,
     /// Until the transaction was done or had failed.
@@ -115,6 +156,8 @@ pub struct Notes {
     pub offered: u64,
     /// Those that PostgreSQL let in.
     pub admitted: u64,
+    /// Those that failed.
+    pub failed: u64,
     /// Every attempt that has ended.
     pub attempts: Vec<Attempt>,
 }
@@ -141,29 +184,44 @@ impl Book {
     }
 }
 
-/// A way to the database, and what to do there.
+/// One client.
 #[derive(Clone)]
 struct Visitor {
-    who: Who,
-    to: SocketAddr,
-    from: Ipv4Addr,
-    account: Account,
+    /// The group's number.
+    number: usize,
+    group: Group,
     book: Book,
-    keep: Duration,
     dice: Dice,
 }
 
 impl Visitor {
+    /// Comes again and again.
+    async fn live(mut self) {
+        let mut next = Instant::now();
+        loop {
+            while !self.visit().await {
+                let Some(pause) = self.group.retry else { break };
+                sleep(pause).await;
+            }
+            next += self.group.every * (90 + self.dice.below(21)) / 100;
+            next = next.max(Instant::now());
+            sleep_until(next).await;
+        }
+    }
+
     /// Connects, does a transaction, keeps the connection for a while, and disconnects.
     async fn visit(&mut self) -> bool {
         let began = self.book.begin.elapsed();
-        if self.who != Who::Operator {
+        if self.is_through_envoy() {
             self.book.notes().offered += 1;
         }
-        let connected = timeout(PATIENCE, connected(self.to, self.from, &self.account)).await;
+        let Group {
+            way, from, account, ..
+        } = &self.group;
+        let connected = timeout(PATIENCE, connected(way.address(), *from, account)).await;
         match connected {
             Ok(Ok((client, connection))) => {
-                if self.who != Who::Operator {
+                if self.is_through_envoy() {
                     self.book.notes().admitted += 1;
                 }
                 let left = PATIENCE.saturating_sub(self.book.begin.elapsed() - began);
@@ -172,7 +230,7 @@ impl Visitor {
                     let result = timeout(left, client.batch_execute(&sql)).await;
                     let good = self.note(began, result.map(|done| done.map_err(Failure::from)));
                     if good {
-                        sleep(self.keep).await;
+                        sleep(self.group.keep).await;
                     }
                     // Without a client the connection says goodbye and ends.
                     drop(client);
@@ -197,13 +255,19 @@ impl Visitor {
             Err(Failure::Other(text))
         });
         let good = result.is_ok();
-        self.book.notes().attempts.push(Attempt {
-            who: self.who,
+        let mut notes = self.book.notes();
+        notes.failed += u64::from(!good && self.is_through_envoy());
+        notes.attempts.push(Attempt {
+            group: self.number,
             began,
             took: self.book.begin.elapsed() - began,
             result,
         });
         good
+    }
+
+    fn is_through_envoy(&self) -> bool {
+        matches!(self.group.way, Way::Envoy(_))
     }
 }
 
@@ -255,92 +319,22 @@ pub async fn session(to: SocketAddr, account: &Account) -> Result<Client, Failur
     Ok(client)
 }
 
-/// Starts the normal clients: each comes, does its transaction, goes, and thinks.
-pub fn normal(to: SocketAddr, account: &Account, book: &Book) -> JoinSet<()> {
-    let visitor = Visitor {
-        who: Who::Normal,
-        to,
-        from: Ipv4Addr::LOCALHOST,
-        account: account.clone(),
-        book: book.clone(),
-        keep: Duration::ZERO,
-        dice: Dice(0),
-    };
-    spread(&visitor, NORMAL_CLIENTS, THINK, |mut visitor| async move {
-        let mut next = Instant::now();
-        loop {
-            visitor.visit().await;
-            // A fixed pace, with ±10 % so that they never march in step.
-            next += THINK * (90 + visitor.dice.below(21)) / 100;
-            next = next.max(Instant::now());
-            tokio::time::sleep_until(next).await;
-        }
-    })
-}
-
-/// Starts the surge: each client keeps its connection for a while, and always wants another.
-pub fn surge(
-    to: SocketAddr,
-    from: Ipv4Addr,
-    account: &Account,
-    clients: u32,
-    book: &Book,
-) -> JoinSet<()> {
-    let visitor = Visitor {
-        who: Who::Surge,
-        to,
-        from,
-        account: account.clone(),
-        book: book.clone(),
-        keep: KEEP,
-        dice: Dice(0),
-    };
-    spread(&visitor, clients, RAMP, |mut visitor| async move {
-        loop {
-            if !visitor.visit().await {
-                sleep(RETRY).await;
-            }
-        }
-    })
-}
-
-/// Starts the operator, who is no superuser, and connects directly to PostgreSQL once a second.
-pub fn operator(to: SocketAddr, account: &Account, book: &Book) -> JoinSet<()> {
-    let visitor = Visitor {
-        who: Who::Operator,
-        to,
-        from: Ipv4Addr::LOCALHOST,
-        account: account.clone(),
-        book: book.clone(),
-        keep: Duration::ZERO,
-        dice: Dice(0),
-    };
-    let second = Duration::from_secs(1);
-    spread(&visitor, 1, Duration::ZERO, move |mut visitor| async move {
-        sleep(second / 2).await;
-        loop {
-            visitor.visit().await;
-            sleep(second).await;
-        }
-    })
-}
-
-/// Starts so many clients, evenly within the time. They end when the result is dropped.
-fn spread<F, L>(visitor: &Visitor, count: u32, within: Duration, live: F) -> JoinSet<()>
-where
-    F: Fn(Visitor) -> L + Clone + Send + 'static,
-    L: Future<Output = ()> + Send,
-{
+/// Starts the clients of a group, evenly within its time. They end when the result is dropped.
+pub fn start(number: usize, group: &Group, book: &Book) -> JoinSet<()> {
     let mut all = JoinSet::new();
-    for index in 0..count {
+    for index in 0..group.clients {
         let visitor = Visitor {
-            dice: Dice(u64::from(index)),
-            ..visitor.clone()
+            number,
+            group: group.clone(),
+            book: book.clone(),
+            // The same in every run; groups differ.
+            dice: Dice((number as u64) << 32 | u64::from(index)),
         };
-        let live = live.clone();
+        // In the middle of its part of the time.
+        let after = group.within * (2 * index + 1) / (2 * group.clients);
         all.spawn(async move {
-            sleep(within * index / count).await;
-            live(visitor).await;
+            sleep(after).await;
+            visitor.live().await;
         });
     }
     all
@@ -361,9 +355,21 @@ impl Dice {
     }
 }
 
-/// Where the surge comes from: an address of its own, where this machine has it.
-pub fn surge_source() -> Option<Ipv4Addr> {
-    std::net::TcpListener::bind((SURGE_SOURCE, 0))
-        .is_ok()
-        .then_some(SURGE_SOURCE)
+/// Whether this machine has an address.
+pub fn has_address(address: Ipv4Addr) -> bool {
+    std::net::TcpListener::bind((address, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_software_change_takes_the_place_of_what_was_there() {
+        let there =
+            |when: When| [Phase::Calm, Phase::Surge, Phase::After].map(|p| when.includes(p));
+        assert_eq!(there(When::Always), [true; 3]);
+        assert_eq!(there(When::InSurge), [false, true, false]);
+        assert_eq!(there(When::ButInSurge), [true, false, true]);
+    }
 }

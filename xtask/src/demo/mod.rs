@@ -1,22 +1,25 @@
-//! The demo: a surge in front of a real PostgreSQL, with and without the plugin.
+//! The demos: real clients, a real Envoy and a real PostgreSQL, with and without the plugin.
 
 mod bootstrap;
 mod cast;
+mod events;
 mod load;
+mod numbers;
+mod proton;
 mod run;
 mod stats;
-mod verdict;
+mod surge;
 mod view;
 
-use std::{fs, net::Ipv4Addr, process::ExitCode, time::Instant};
+use std::{fs, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
-    bootstrap::{Changes, Guard, SHIPPED as BOOTSTRAP},
+    bootstrap::{Changes, Guard},
     cast::{Envoy, Folder, Postgres},
-    run::{Report, Stage},
+    run::{Plan, Report, Stage},
     view::{Colour, Paint},
 };
 use crate::{
@@ -26,20 +29,30 @@ use crate::{
     wasm,
 };
 
-/// `limits.inflight` in the demo.
+/// `limits.inflight` in the demos.
 pub const LIMIT: u32 = 40;
-/// `hold.max_wait` in the demo, as in the shipped bootstrap.
+/// `hold.max_wait` in the demos, as in the shipped bootstraps.
 pub const MAX_WAIT: &str = "100ms";
 
 /// What can be chosen.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
-    /// How long the surge lasts, in seconds
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(3..=120))]
-    seconds: u32,
-    /// How many clients the surge has
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=400))]
-    clients: u32,
+    #[command(subcommand)]
+    scenario: Option<Scenario>,
+    #[command(flatten)]
+    surge: surge::Options,
+}
+
+/// What else is played.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Scenario {
+    /// A migration: two infrastructures before one database, and a software change that opens ten
+    /// times the connections
+    ///
+    /// One product's software on one of the infrastructures is changed, and after some seconds changed
+    /// back: without tidegate, and with it. Leaves the post-mortem in target/demo/proton.
+    Proton(proton::Options),
 }
 
 /// Sets up what is missing, runs both runs and says what came of them.
@@ -48,6 +61,9 @@ pub struct Options {
 pub fn run(ctx: &Context, options: &Options) -> Result<ExitCode> {
     setup::ensure(ctx, &[Part::Envoy, Part::Postgres])?;
     wasm::build(ctx)?;
+    if let Some(Scenario::Proton(_)) = options.scenario {
+        proton::prepare(ctx)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -74,71 +90,12 @@ async fn stopped() -> Result<ExitCode> {
     bail!("stopped by {name}; everything that was started is gone")
 }
 
-/// Both runs and the verdict.
+/// The scenario that was chosen.
 async fn play(ctx: &Context, options: &Options) -> Result<ExitCode> {
-    let since = Instant::now();
-    let paint = Paint::from_env();
-    let shipped = read(ctx, BOOTSTRAP)?;
-    let module = ctx.checkout.artifacts.join(Kind::Inspect.file_name());
-
-    let folder = Folder::new()?;
-    let [admin, listener, database, live] = cast::free_ports()?;
-    let html = ctx.checkout.root.join("envoy/status/index.html");
-    let page = bootstrap::page(&read(ctx, bootstrap::PAGE)?, live, admin, &html)?;
-    let mut postgres = Postgres::start(ctx, &folder, database).await?;
-
-    let surge_source = load::surge_source().unwrap_or_else(|| {
-        ctx.ui
-            .note("this machine has no 127.0.0.2, so the surge comes from 127.0.0.1 too");
-        Ipv4Addr::LOCALHOST
-    });
-    introduce(paint, options);
-    println!(
-        "live page: http://{}/ (of the second run)\n\
-         who comes: grep tidegate_event {}",
-        cast::local(live),
-        folder.join(cast::ENVOY_LOG).display()
-    );
-    let mut reports = Vec::new();
-    for guarded in [false, true] {
-        let changes = Changes {
-            admin,
-            listener,
-            database,
-            guard: guarded.then_some(Guard {
-                module: &module,
-                limit: LIMIT,
-                max_wait: MAX_WAIT,
-            }),
-        };
-        let text = bootstrap::edited(&shipped, &changes)?;
-        let envoy = Envoy::start(ctx, &folder, [&text, &page], admin, listener).await?;
-        if guarded {
-            envoy.check_guard(LIMIT).await?;
-        }
-        println!("\n{}", paint.paint(Colour::Bold, title(guarded)));
-        println!("{}", view::HEADER);
-        let stage = Stage {
-            postgres: &mut postgres,
-            envoy,
-            guarded,
-            surge_seconds: options.seconds,
-            surge_clients: options.clients,
-            surge_source,
-        };
-        reports.push(run::run(stage, paint).await?);
+    match &options.scenario {
+        None => surge::play(ctx, &options.surge).await,
+        Some(Scenario::Proton(options)) => proton::play(ctx, options).await,
     }
-    let [without, with] = <[Report; 2]>::try_from(reports)
-        .ok()
-        .context("there are two runs")?;
-    println!("\n{}", verdict::text(paint, &without, &with));
-    println!(
-        "\nThis was {BOOTSTRAP} with other ports and `inflight` {LIMIT}.\n\
-         The demo took {} s. Where to look next: README.md, {BOOTSTRAP};\n\
-         `cargo xtask envoy {BOOTSTRAP}` runs that file as it is.",
-        since.elapsed().as_secs()
-    );
-    Ok(ExitCode::from(u8::from(!with.guard_held())))
 }
 
 /// A file of the checkout.
@@ -147,33 +104,93 @@ fn read(ctx: &Context, file: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The heading of a run.
-fn title(guarded: bool) -> &'static str {
-    if guarded {
-        "With tidegate: the same Envoy, the same clients"
-    } else {
-        "Without tidegate: Envoy passes every connection on"
-    }
+/// What is played, with and without the plugin.
+struct Scene {
+    /// The bootstrap in the repository that it is about.
+    file: &'static str,
+    /// The ports of its listeners: as shipped, and here.
+    listeners: Vec<(u16, u16)>,
+    /// `surge.warm_up` here, where the bootstrap gives one.
+    warm_up: Option<&'static str>,
+    /// The headings of the run without the plugin, and of the one with it.
+    titles: [&'static str; 2],
+    /// What happens in each of them.
+    plan: Plan,
 }
 
-/// Says what is about to happen.
-fn introduce(paint: Paint, options: &Options) {
-    println!(
-        "\n{}\nPostgreSQL: max_connections {}, {} of them for superusers. tidegate: no more than \
-         {LIMIT} at a time,\nthe others wait up to {MAX_WAIT}, newest first, and then are refused.\n\
-         Normal clients: {} of them, 20 connections a second together, each for one transaction.\n\
-         Surge: {} clients for {} s; each keeps its connection for {} ms, at once wants another,\n\
-         and tries again {} ms after a refusal.",
-        paint.paint(
-            Colour::Bold,
-            "A surge of connections, real clients -> real Envoy -> real PostgreSQL"
-        ),
-        cast::MAX_CONNECTIONS,
-        cast::RESERVED,
-        load::NORMAL_CLIENTS,
-        options.clients,
-        options.seconds,
-        load::KEEP.as_millis(),
-        load::RETRY.as_millis(),
-    );
+/// Where it is played.
+struct Theatre<'a> {
+    ctx: &'a Context,
+    paint: Paint,
+    postgres: Postgres,
+    database: u16,
+    admin: u16,
+    /// The live page's listener.
+    page: String,
+    // The last one: it is removed when nobody works in it any more.
+    folder: Folder,
+}
+
+impl<'a> Theatre<'a> {
+    /// With a fresh database; the ports are free.
+    async fn open(ctx: &'a Context, [database, admin, live]: [u16; 3]) -> Result<Self> {
+        let folder = Folder::new()?;
+        let html = ctx.checkout.root.join("envoy/status/index.html");
+        let page = bootstrap::page(&read(ctx, bootstrap::PAGE)?, live, admin, &html)?;
+        ctx.ui.note(&format!(
+            "live page: http://{}/ (of the second run)",
+            cast::local(live)
+        ));
+        ctx.ui.note(&format!(
+            "who comes: grep tidegate_event {}",
+            folder.join(cast::ENVOY_LOG).display()
+        ));
+        Ok(Self {
+            ctx,
+            page,
+            paint: Paint::from_env(),
+            postgres: Postgres::start(ctx, &folder, database).await?,
+            database,
+            admin,
+            folder,
+        })
+    }
+
+    /// Both runs: without the plugin, and with it.
+    async fn play(&mut self, scene: &Scene) -> Result<[Report; 2]> {
+        let Self { ctx, paint, .. } = *self;
+        let shipped = read(ctx, scene.file)?;
+        let module = ctx.checkout.artifacts.join(Kind::Inspect.file_name());
+        let mut reports = Vec::new();
+        for (guarded, title) in [false, true].into_iter().zip(scene.titles) {
+            let changes = Changes {
+                file: scene.file,
+                admin: self.admin,
+                listeners: &scene.listeners,
+                database: self.database,
+                guard: guarded.then_some(Guard {
+                    module: &module,
+                    limit: LIMIT,
+                    max_wait: MAX_WAIT,
+                    warm_up: scene.warm_up,
+                }),
+            };
+            let text = bootstrap::edited(&shipped, &changes)?;
+            let envoy = Envoy::start(ctx, &self.folder, [&text, &self.page], self.admin).await?;
+            if guarded {
+                envoy.check_guard(LIMIT).await?;
+            }
+            println!("\n{}", paint.paint(Colour::Bold, title));
+            println!("{}", view::header(&scene.plan.columns));
+            let stage = Stage {
+                postgres: &mut self.postgres,
+                envoy,
+                guarded,
+            };
+            reports.push(run::run(stage, &scene.plan, paint).await?);
+        }
+        <[Report; 2]>::try_from(reports)
+            .ok()
+            .context("there are two runs")
+    }
 }

@@ -1,29 +1,58 @@
 //! One run: the clients, the watch over the servers, and what came of it.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    ops::Range,
-    time::Duration,
-};
+use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use jiff::Timestamp;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
 
 use super::{
     LIMIT,
     cast::{Envoy, Postgres},
-    load::{self, Attempt, Book, Who},
+    events::{Event, Log},
+    load::{self, Attempt, Book, Group},
     stats::Stats,
-    view::{self, Paint, Phase, Second},
+    view::{self, Column, Paint, Phase, Second, Served},
 };
 
-/// The seconds before and after the surge.
-const CALM: u32 = 5;
-const AFTER: u32 = 5;
 /// How often the servers are asked what they have.
 const WATCH: Duration = Duration::from_millis(100);
 /// So long may it take until everything has been given back at the end.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Who does what in a run, and when.
+pub struct Plan {
+    /// The seconds before the surge, of it, and after it.
+    pub seconds: [u32; 3],
+    /// The clients; they are known by their numbers.
+    pub groups: Vec<Group>,
+    /// Which of them are shown.
+    pub columns: Vec<Column>,
+    /// What is said of an event of tidegate's when it happens.
+    pub remark: fn(&Event) -> Option<String>,
+}
+
+impl Plan {
+    /// The part of the run that a second is in; none after its end.
+    fn phase(&self, second: u32) -> Option<Phase> {
+        let [calm, surge, after] = self.seconds;
+        match second {
+            _ if second < calm => Some(Phase::Calm),
+            _ if second < calm + surge => Some(Phase::Surge),
+            _ if second < calm + surge + after => Some(Phase::After),
+            _ => None,
+        }
+    }
+
+    /// When the surge is.
+    fn surge(&self) -> Range<Duration> {
+        let [calm, surge, _] = self.seconds.map(u64::from);
+        Duration::from_secs(calm)..Duration::from_secs(calm + surge)
+    }
+}
 
 /// What a run is played on.
 pub struct Stage<'a> {
@@ -33,12 +62,6 @@ pub struct Stage<'a> {
     pub envoy: Envoy,
     /// Whether the plugin is in Envoy.
     pub guarded: bool,
-    /// How long the surge lasts.
-    pub surge_seconds: u32,
-    /// How many clients it has.
-    pub surge_clients: u32,
-    /// Where they come from.
-    pub surge_source: Ipv4Addr,
 }
 
 /// What came of a run.
@@ -59,8 +82,12 @@ pub struct Report {
     pub faults: Option<u64>,
     /// What is still open at the end: the plugin's count and Envoy's.
     pub left: Option<(u64, u64)>,
-    /// When the surge was.
+    /// When the surge was, from the begin of the run.
     pub surge: Range<Duration>,
+    /// When it began, by the clock.
+    pub surge_at: Timestamp,
+    /// What tidegate said.
+    pub events: Vec<Event>,
     /// Every attempt.
     pub attempts: Vec<Attempt>,
     /// Every second.
@@ -69,7 +96,7 @@ pub struct Report {
 
 impl Report {
     /// Whether Envoy never had more open than the limit, and nothing was left at the end.
-    pub fn guard_held(&self) -> bool {
+    pub fn limit_held(&self) -> bool {
         self.peak_upstream <= u64::from(LIMIT) && self.left.is_none_or(|left| left == (0, 0))
     }
 }
@@ -85,66 +112,60 @@ struct Totals {
 }
 
 /// Plays one run, one line a second.
-pub async fn run(stage: Stage<'_>, paint: Paint) -> Result<Report> {
+pub async fn run(stage: Stage<'_>, plan: &Plan, paint: Paint) -> Result<Report> {
     let Stage {
         postgres,
         mut envoy,
         guarded,
-        surge_seconds,
-        surge_clients,
-        surge_source,
     } = stage;
     let refusals_before = postgres.refusals()?;
-    let (app, operator) = (postgres.account("app"), postgres.account("operator"));
+    let mut log = Log::new(envoy.log().to_owned());
+    let mut events = Vec::new();
     let book = Book::new();
     let begin = Instant::now();
-    let normal = load::normal(envoy.listener, &app, &book);
-    let _operator = load::operator(postgres.address, &operator, &book);
-    let mut surge = None;
-    let (surge_begin, surge_end) = (CALM, CALM + surge_seconds);
+    let surge = plan.surge();
+    let surge_at = Timestamp::now() + surge.start;
+    let mut clients = Clients::none(&plan.groups);
     let mut peak = Peak::default();
     let mut seconds = Vec::new();
     let mut before = Totals::default();
-    for number in 0..surge_end + AFTER {
-        if number == surge_begin {
-            surge = Some(load::surge(
-                envoy.listener,
-                surge_source,
-                &app,
-                surge_clients,
-                &book,
-            ));
-        } else if number == surge_end {
-            surge = None;
-        }
+    for number in 0.. {
+        let Some(phase) = plan.phase(number) else {
+            break;
+        };
+        clients.change(phase, &plan.groups, &book);
         let end = begin + Duration::from_secs(u64::from(number) + 1);
         let database = watch(postgres, envoy.admin, end, &mut peak).await?;
         postgres.check()?;
         envoy.check()?;
 
         let now = totals(&envoy, guarded, &book).await?;
-        let (normal_done, normal_ended) = normal_since(&book, before.ended);
         let second = Second {
-            phase: match number {
-                _ if number < surge_begin => Phase::Calm,
-                _ if number < surge_end => Phase::Surge,
-                _ => Phase::After,
-            },
+            phase,
             offered: now.offered - before.offered,
             admitted: now.admitted - before.admitted,
             held: now.held.map(|held| held - before.held.unwrap_or_default()),
             refused: now.refused - before.refused,
             database,
-            normal_done,
-            normal_ended,
+            served: served_since(&book, before.ended, &plan.columns),
         };
         before = now;
-        println!("{}", view::line(paint, number as usize + 1, &second));
+        println!(
+            "{}",
+            view::line(paint, &plan.columns, number as usize + 1, &second)
+        );
         seconds.push(second);
+        for event in log.more()? {
+            if let Some(remark) = (plan.remark)(&event) {
+                println!("       {remark}");
+            }
+            events.push(event);
+        }
     }
-    drop((normal, surge));
+    drop(clients);
 
     let (left, stats) = drained(&envoy).await?;
+    events.extend(log.more()?);
     // The next run begins with an idle database.
     let since = Instant::now();
     while postgres.connections().await? > 0 && since.elapsed() < DRAIN {
@@ -152,7 +173,6 @@ pub async fn run(stage: Stage<'_>, paint: Paint) -> Result<Report> {
     }
     let notes = std::mem::take(&mut *book.notes());
     let admitted = stats.sum("tidegate_admitted_total");
-    let at = |second: u32| Duration::from_secs(u64::from(second));
     Ok(Report {
         peak_database: peak.database,
         peak_upstream: peak.upstream,
@@ -161,11 +181,34 @@ pub async fn run(stage: Stage<'_>, paint: Paint) -> Result<Report> {
         guard_refusals: stats.sum("tidegate_rejected_total"),
         faults: stats.sum("tidegate_faults_total"),
         left: guarded.then_some(left),
-        surge: at(surge_begin)..at(surge_end),
+        surge,
+        surge_at,
+        events,
         abandoned: admitted.map(|admitted| admitted.saturating_sub(notes.admitted)),
         attempts: notes.attempts,
         seconds,
     })
+}
+
+/// The clients that are there. They end when this is dropped.
+struct Clients(Vec<Option<JoinSet<()>>>);
+
+impl Clients {
+    /// Nobody, of so many groups.
+    fn none(groups: &[Group]) -> Self {
+        Self(groups.iter().map(|_| None).collect())
+    }
+
+    /// Lets those come who are there in that part of the run, and the others go.
+    fn change(&mut self, phase: Phase, groups: &[Group], book: &Book) {
+        for (number, (there, group)) in self.0.iter_mut().zip(groups).enumerate() {
+            if !group.when.includes(phase) {
+                *there = None;
+            } else if there.is_none() {
+                *there = Some(load::start(number, group, book));
+            }
+        }
+    }
 }
 
 /// The most that was seen.
@@ -208,16 +251,15 @@ fn from_envoy(stats: &Stats) -> u64 {
 async fn totals(envoy: &Envoy, guarded: bool, book: &Book) -> Result<Totals> {
     let (offered, admitted, failed, ended) = {
         let notes = book.notes();
-        let through_envoy = notes.attempts.iter().filter(|a| a.who != Who::Operator);
-        let failed = through_envoy.filter(|a| a.result.is_err()).count();
-        (notes.offered, notes.admitted, failed, notes.attempts.len())
+        let ended = notes.attempts.len();
+        (notes.offered, notes.admitted, notes.failed, ended)
     };
     if !guarded {
         return Ok(Totals {
             offered,
             admitted,
             held: None,
-            refused: failed as u64,
+            refused: failed,
             ended,
         });
     }
@@ -236,13 +278,19 @@ async fn totals(envoy: &Envoy, guarded: bool, book: &Book) -> Result<Totals> {
     })
 }
 
-/// The normal clients' attempts that have ended since there were `ended`: done, and all.
-fn normal_since(book: &Book, ended: usize) -> (usize, usize) {
+/// What became of those in each column, since so many attempts had ended.
+fn served_since(book: &Book, ended: usize, columns: &[Column]) -> Vec<Served> {
     let notes = book.notes();
-    let normal = notes.attempts.iter().skip(ended);
-    let normal: Vec<&Attempt> = normal.filter(|a| a.who == Who::Normal).collect();
-    let done = normal.iter().filter(|a| a.result.is_ok()).count();
-    (done, normal.len())
+    let of = |column: &Column| {
+        let mut served = Served::default();
+        for attempt in notes.attempts.iter().skip(ended) {
+            if column.groups.contains(&attempt.group) {
+                served.count(attempt.result.is_ok());
+            }
+        }
+        served
+    };
+    columns.iter().map(of).collect()
 }
 
 /// Waits until nothing is open any more: the plugin's count and Envoy's, and the last metrics.
@@ -257,5 +305,24 @@ async fn drained(envoy: &Envoy) -> Result<((u64, u64), Stats)> {
             return Ok((left, stats));
         }
         sleep(WATCH).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_three_parts() {
+        let plan = Plan {
+            seconds: [2, 3, 1],
+            groups: Vec::new(),
+            columns: Vec::new(),
+            remark: |_| None,
+        };
+        let phases: Vec<_> = (0..).map_while(|second| plan.phase(second)).collect();
+        let (calm, surge, after) = (Phase::Calm, Phase::Surge, Phase::After);
+        assert_eq!(phases, [calm, calm, surge, surge, surge, after]);
+        assert_eq!(plan.surge(), Duration::from_secs(2)..Duration::from_secs(5));
     }
 }

@@ -1,17 +1,16 @@
 //! What came of both runs, in numbers and in plain words.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use super::{
+use super::{NORMAL, OPERATOR, SURGE};
+use crate::demo::{
     LIMIT, MAX_WAIT,
     cast::MAX_CONNECTIONS,
-    load::{Attempt, Failure, Who},
+    load::Attempt,
+    numbers::{in_second, latency, offered_per_s, or_dash, recovered, row, served, told},
     run::Report,
-    view::{Colour, Paint, Phase, Second, share},
+    view::{Colour, NORMAL_PERCENT, Paint, Served},
 };
-
-/// The part of the normal clients that must get through for a second to count as normal.
-const NORMAL_PERCENT: usize = 95;
 
 /// The numbers of one run.
 struct Numbers {
@@ -19,16 +18,16 @@ struct Numbers {
     attempts_per_s: u64,
     /// Transactions done in a second of the surge, by everybody.
     done_per_s: u64,
-    /// The normal clients in the surge: done, and tried.
-    normal: (usize, usize),
+    /// The normal clients in the surge.
+    normal: Served,
     /// How long those took that were done: the median and the 99th percentile.
     latency: Option<(Duration, Duration)>,
     /// The same in the calm before.
     calm_latency: Option<(Duration, Duration)>,
     /// The second after the surge from which on everything was normal.
     recovered: Option<usize>,
-    /// The operator's connections in the surge: done, and tried.
-    operator: (usize, usize),
+    /// The operator's connections in the surge.
+    operator: Served,
     /// What most of the refused clients were told.
     told: Option<String>,
 }
@@ -41,71 +40,23 @@ impl Numbers {
             .iter()
             .filter(|attempt| report.surge.contains(&attempt.began))
             .collect();
-        let of = |who: Who| in_surge.iter().copied().filter(move |a| a.who == who);
-        let outcome = |who: Who| {
-            let done = of(who).filter(|a| a.result.is_ok()).count();
-            (done, of(who).count())
-        };
+        let of = |group: usize| in_surge.iter().copied().filter(move |a| a.group == group);
         let calm = report.attempts.iter().filter(|attempt| {
-            attempt.who == Who::Normal && attempt.began + attempt.took <= report.surge.start
+            attempt.group == NORMAL && attempt.began + attempt.took <= report.surge.start
         });
         let seconds = (report.surge.end - report.surge.start).as_secs().max(1);
-        let offered = report.seconds.iter();
-        let offered: u64 = offered
-            .filter(|second| second.phase == Phase::Surge)
-            .map(|second| second.offered)
-            .sum();
-        let done = outcome(Who::Normal).0 + outcome(Who::Surge).0;
+        let done = served(of(NORMAL)).done + served(of(SURGE)).done;
         Self {
-            attempts_per_s: offered / seconds,
+            attempts_per_s: offered_per_s(&report.seconds),
             done_per_s: done as u64 / seconds,
-            normal: outcome(Who::Normal),
-            latency: latency(of(Who::Normal)),
+            normal: served(of(NORMAL)),
+            latency: latency(of(NORMAL)),
             calm_latency: latency(calm),
-            recovered: recovered(&report.seconds),
-            operator: outcome(Who::Operator),
-            told: most_common(in_surge.iter().filter_map(|a| match &a.result {
-                Err(Failure::Refused(text)) => Some(text.as_str()),
-                _ => None,
-            })),
+            recovered: recovered(&report.seconds, &[0]),
+            operator: served(of(OPERATOR)),
+            told: told(in_surge.iter().copied()),
         }
     }
-}
-
-/// Median and 99th percentile of the attempts that were done.
-fn latency<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> Option<(Duration, Duration)> {
-    let done = attempts.filter(|attempt| attempt.result.is_ok());
-    let mut took: Vec<Duration> = done.map(|attempt| attempt.took).collect();
-    took.sort_unstable();
-    Some((percentile(&took, 50)?, percentile(&took, 99)?))
-}
-
-/// The smallest value that so many per cent of the sorted values do not exceed; none of none.
-fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.checked_sub(1)?).copied()
-}
-
-/// The second after the surge (the first is 1) from which on the normal clients were served;
-/// none when they were not at the end.
-fn recovered(seconds: &[Second]) -> Option<usize> {
-    let after: Vec<bool> = seconds
-        .iter()
-        .filter(|second| second.phase == Phase::After)
-        .map(|second| share(second.normal_done, second.normal_ended) >= Some(NORMAL_PERCENT))
-        .collect();
-    let good = after.iter().rev().take_while(|good| **good).count();
-    (good > 0).then(|| after.len() - good + 1)
-}
-
-/// The text that occurs most often.
-fn most_common<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
-    let mut counts = BTreeMap::<&str, usize>::new();
-    for text in texts {
-        *counts.entry(text).or_default() += 1;
-    }
-    let (text, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-    Some(text.to_owned())
 }
 
 /// The table, what it says, and whether the guard held.
@@ -124,7 +75,7 @@ pub fn text(paint: Paint, without: &Report, with: &Report) -> String {
         lines.push(format!("{} {text}", paint.paint(colour, sign)));
     }
     lines.push(String::new());
-    lines.push(if with.guard_held() {
+    lines.push(if with.limit_held() {
         let text = format!(
             "The guard held: {} looks, never more than {LIMIT} connections, and nothing left open \
              at the end.",
@@ -143,25 +94,19 @@ pub fn text(paint: Paint, without: &Report, with: &Report) -> String {
     lines.join("\n")
 }
 
-/// One line of the table.
-fn row(name: &str, without: &str, with: &str) -> String {
-    format!("{name:<50}{without:>16}{with:>16}")
-}
-
 /// The lines of the table.
 fn table(numbers: &(Numbers, Numbers), without: &Report, with: &Report) -> Vec<String> {
     let both = |name: &str, value: &dyn Fn(&Numbers, &Report) -> String| {
         row(name, &value(&numbers.0, without), &value(&numbers.1, with))
     };
-    let of = |(part, whole): (usize, usize)| match share(part, whole) {
-        Some(percent) => format!("{part}/{whole} {percent:>3} %"),
+    let of = |served: Served| match served.percent() {
+        Some(percent) => format!("{}/{} {percent:>3} %", served.done, served.ended),
         None => "-".to_owned(),
     };
     let times = |latency: Option<(Duration, Duration)>| match latency {
         Some((p50, p99)) => format!("{} / {} ms", p50.as_millis(), p99.as_millis()),
         None => "-".to_owned(),
     };
-    let count = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
     vec![
         both(
             &format!("connections at PostgreSQL, peak (it has {MAX_CONNECTIONS})"),
@@ -174,7 +119,7 @@ fn table(numbers: &(Numbers, Numbers), without: &Report, with: &Report) -> Vec<S
         both("refused by PostgreSQL, by its own log", &|_, r| {
             r.database_refusals.to_string()
         }),
-        both("refused by tidegate", &|_, r| count(r.guard_refusals)),
+        both("refused by tidegate", &|_, r| or_dash(r.guard_refusals)),
         both("attempts a second in the surge", &|n, _| {
             n.attempts_per_s.to_string()
         }),
@@ -187,8 +132,7 @@ fn table(numbers: &(Numbers, Numbers), without: &Report, with: &Report) -> Vec<S
             times(n.calm_latency)
         }),
         both("normal again after the surge, in second", &|n, _| {
-            n.recovered
-                .map_or("not seen".to_owned(), |second| second.to_string())
+            in_second(n.recovered)
         }),
         both("an operator's own connections in the surge", &|n, _| {
             of(n.operator)
@@ -216,11 +160,14 @@ fn findings(
             with.database_refusals
         ));
     }
-    if served(with_n.operator) > served(without_n.operator) {
+    if percent(with_n.operator) > percent(without_n.operator) {
         better.push(format!(
             "There was room for who does not come through Envoy: an operator got in {} times \
              of {},\n  without tidegate {} of {}.",
-            with_n.operator.0, with_n.operator.1, without_n.operator.0, without_n.operator.1
+            with_n.operator.done,
+            with_n.operator.ended,
+            without_n.operator.done,
+            without_n.operator.ended
         ));
     }
     if with_n.attempts_per_s < without_n.attempts_per_s {
@@ -234,7 +181,7 @@ fn findings(
             with_n.attempts_per_s, without_n.attempts_per_s
         ));
     }
-    let (was, is) = (served(without_n.normal), served(with_n.normal));
+    let (was, is) = (percent(without_n.normal), percent(with_n.normal));
     let change = format!("{is} % of the normal clients were served in the surge, without {was} %");
     if is > was {
         better.push(format!("{change}."));
@@ -277,13 +224,17 @@ fn findings(
 }
 
 /// The share in per cent, and all of nothing.
-fn served((done, tried): (usize, usize)) -> usize {
-    share(done, tried).unwrap_or(100)
+fn percent(served: Served) -> usize {
+    served.percent().unwrap_or(100)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::{
+        load::Failure,
+        view::{Phase, Second},
+    };
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -297,14 +248,13 @@ mod tests {
             held: None,
             refused: 60,
             database: 40,
-            normal_done: done,
-            normal_ended: ended,
+            served: vec![Served { done, ended }],
         }
     }
 
-    fn attempt(who: Who, began: u64, took: u64, refusal: Option<&str>) -> Attempt {
+    fn attempt(group: usize, began: u64, took: u64, refusal: Option<&str>) -> Attempt {
         Attempt {
-            who,
+            group,
             began: ms(began),
             took: ms(took),
             result: refusal.map_or(Ok(()), |text| Err(Failure::Refused(text.to_owned()))),
@@ -323,13 +273,15 @@ mod tests {
             faults: Some(0),
             left: Some((0, 0)),
             surge: ms(1000)..ms(2000),
+            surge_at: jiff::Timestamp::UNIX_EPOCH,
+            events: Vec::new(),
             attempts: vec![
-                attempt(Who::Normal, 500, 4, None),
-                attempt(Who::Normal, 1000, 30, None),
-                attempt(Who::Normal, 1500, 50, refusal),
-                attempt(Who::Operator, 1500, 3, None),
-                attempt(Who::Surge, 1999, 300, Some("FATAL:  full")),
-                attempt(Who::Normal, 2000, 9000, None),
+                attempt(NORMAL, 500, 4, None),
+                attempt(NORMAL, 1000, 30, None),
+                attempt(NORMAL, 1500, 50, refusal),
+                attempt(OPERATOR, 1500, 3, None),
+                attempt(SURGE, 1999, 300, Some("FATAL:  full")),
+                attempt(NORMAL, 2000, 9000, None),
             ],
             seconds: vec![
                 second(Phase::Calm, 20, 20),
@@ -340,32 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_is_one_of_the_values() {
-        let values: Vec<Duration> = (1..=200).map(ms).collect();
-        assert_eq!(percentile(&values, 50), Some(ms(100)));
-        assert_eq!(percentile(&values, 99), Some(ms(198)));
-        assert_eq!(percentile(&values[..1], 99), Some(ms(1)));
-        assert_eq!(percentile(&[], 50), None);
-    }
-
-    #[test]
-    fn it_is_normal_again_only_when_it_stays_so() {
-        let run = |after: &[(usize, usize)]| -> Vec<Second> {
-            let surge = [second(Phase::Surge, 20, 20)];
-            let after = after.iter().map(|(d, e)| second(Phase::After, *d, *e));
-            surge.into_iter().chain(after).collect()
-        };
-        assert_eq!(recovered(&run(&[(20, 20), (19, 20)])), Some(1));
-        assert_eq!(recovered(&run(&[(20, 20), (18, 20), (20, 20)])), Some(3));
-        assert_eq!(recovered(&run(&[(20, 20), (0, 20)])), None);
-        assert_eq!(recovered(&run(&[(0, 0)])), None, "silence is not normal");
-    }
-
-    #[test]
     fn only_what_began_in_the_surge_counts_for_it() {
         let numbers = Numbers::of(&report(false));
-        assert_eq!(numbers.normal, (1, 2));
-        assert_eq!(numbers.operator, (1, 1));
+        assert_eq!(numbers.normal, Served { done: 1, ended: 2 });
+        assert_eq!(numbers.operator, Served { done: 1, ended: 1 });
         assert_eq!(numbers.latency, Some((ms(30), ms(30))));
         assert_eq!(numbers.calm_latency, Some((ms(4), ms(4))));
         assert_eq!(numbers.told.as_deref(), Some("FATAL:  full"));
@@ -401,7 +331,7 @@ mod tests {
             left: Some((1, 0)),
             ..report(true)
         };
-        assert!(good.guard_held() && !above.guard_held() && !leaked.guard_held());
+        assert!(good.limit_held() && !above.limit_held() && !leaked.limit_held());
         assert!(text(Paint::plain(), &good, &leaked).contains("did NOT hold"));
     }
 }
