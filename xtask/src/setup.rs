@@ -31,6 +31,8 @@ pub enum Part {
     MariaDb,
     /// What makes certificates and TLS clients for the tests.
     OpenSsl,
+    /// Real Prometheus with promtool; its tests are skipped without.
+    Prometheus,
     /// Real HAProxy, to compare with.
     HaProxy,
     /// Real PgBouncer, to compare with.
@@ -39,7 +41,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -48,6 +50,7 @@ impl Part {
         Self::TestRunner,
         Self::MariaDb,
         Self::OpenSsl,
+        Self::Prometheus,
     ];
 
     /// Whether there is nothing to do.
@@ -61,6 +64,8 @@ impl Part {
             Self::WasmOpt => Ok(WASM_OPT.is_there() || WASM_OPT.was_skipped(ctx)),
             Self::MariaDb => Ok(MARIADB.is_there() || MARIADB.was_skipped(ctx)),
             Self::OpenSsl => Ok(OPENSSL.is_there() || OPENSSL.was_skipped(ctx)),
+            Self::Prometheus => Ok(tools::prometheus_bin(&ctx.checkout).is_some()
+                || PROMETHEUS.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
@@ -77,6 +82,10 @@ impl Part {
             Self::WasmOpt => WASM_OPT.install(ctx),
             Self::MariaDb => MARIADB.install(ctx),
             Self::OpenSsl => OPENSSL.install(ctx),
+            Self::Prometheus => match tools::install_prometheus(ctx) {
+                Ok(()) => Ok(()),
+                Err(error) => PROMETHEUS.skip(ctx, &format!("{error:#}")),
+            },
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
         }
@@ -113,6 +122,14 @@ pub const OPENSSL: Optional = Optional {
     programs: &["openssl"],
     packages: &["openssl"],
     without: "the tests with TLS fail",
+};
+
+/// What the rules and the dashboard are for.
+pub const PROMETHEUS: Optional = Optional {
+    name: "prometheus",
+    programs: &["prometheus", "promtool"],
+    packages: &["prometheus"],
+    without: "the tests with a real Prometheus are skipped",
 };
 
 /// What has a queue with priorities.
@@ -164,6 +181,11 @@ impl Optional {
             Some(Err(error)) => format!("{error:#}"),
             _ => String::new(),
         };
+        self.skip(ctx, &why)
+    }
+
+    /// Says what is lost, and does not try again.
+    fn skip(&self, ctx: &Context, why: &str) -> Result<()> {
         ctx.ui.warn(format!("{why}\n{}", self.loss()).trim_start());
         write_whole(&ctx.checkout.stamp(&self.skipped()), b"")
     }
@@ -190,7 +212,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
-    for optional in [WASM_OPT, MARIADB, OPENSSL, HAPROXY, PGBOUNCER] {
+    for optional in [WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, HAPROXY, PGBOUNCER] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {
             fs::remove_file(&stamp)

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     checkout::Context,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, MARIADB, Part},
+    setup::{self, MARIADB, PROMETHEUS, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -19,12 +19,21 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
     plugin::build(ctx).context("step build failed")?;
     wasm(ctx, &[]).context("step wasm-test failed")?;
     native(ctx, args).context("step native tests failed")?;
-    let without = if MARIADB.is_there() {
-        String::new()
-    } else {
-        ctx.ui.warn(&MARIADB.loss());
-        ", but without a real MariaDB".to_owned()
-    };
+    let lost = [
+        (MARIADB.is_there(), &MARIADB, ", but without a real MariaDB"),
+        (
+            tools::prometheus_bin(&ctx.checkout).is_some(),
+            &PROMETHEUS,
+            ", but without a real Prometheus",
+        ),
+    ];
+    let lost = lost.into_iter().filter(|(is_there, ..)| !is_there);
+    let without: String = lost
+        .map(|(_, optional, words)| {
+            ctx.ui.warn(&optional.loss());
+            words
+        })
+        .collect();
     eprintln!(
         "cargo xtask test: everything passed in {:.0} s (build, wasm tests, native tests){without}",
         since.elapsed().as_secs_f64()

