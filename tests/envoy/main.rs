@@ -27,6 +27,7 @@ mod readme;
 mod refusing;
 mod shedding;
 mod slow;
+mod status;
 mod storm;
 mod surge;
 mod tcp;

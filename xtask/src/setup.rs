@@ -33,6 +33,8 @@ pub enum Part {
     OpenSsl,
     /// Real Prometheus with promtool; its tests are skipped without.
     Prometheus,
+    /// Real Chromium, which opens the live page; its tests are skipped without.
+    Chromium,
     /// Real HAProxy, to compare with.
     HaProxy,
     /// Real PgBouncer, to compare with.
@@ -41,7 +43,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -51,6 +53,7 @@ impl Part {
         Self::MariaDb,
         Self::OpenSsl,
         Self::Prometheus,
+        Self::Chromium,
     ];
 
     /// Whether there is nothing to do.
@@ -66,6 +69,7 @@ impl Part {
             Self::OpenSsl => Ok(OPENSSL.is_there() || OPENSSL.was_skipped(ctx)),
             Self::Prometheus => Ok(tools::prometheus_bin(&ctx.checkout).is_some()
                 || PROMETHEUS.was_skipped(ctx)),
+            Self::Chromium => Ok(CHROMIUM.is_there() || CHROMIUM.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
@@ -86,6 +90,7 @@ impl Part {
                 Ok(()) => Ok(()),
                 Err(error) => PROMETHEUS.skip(ctx, &format!("{error:#}")),
             },
+            Self::Chromium => CHROMIUM.install(ctx),
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
         }
@@ -130,6 +135,14 @@ pub const PROMETHEUS: Optional = Optional {
     programs: &["prometheus", "promtool"],
     packages: &["prometheus"],
     without: "the tests with a real Prometheus are skipped",
+};
+
+/// A browser without a window.
+pub const CHROMIUM: Optional = Optional {
+    name: "chromium",
+    programs: &["chromium"],
+    packages: &["chromium"],
+    without: "the tests with a real browser are skipped",
 };
 
 /// What has a queue with priorities.
@@ -212,7 +225,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
-    for optional in [WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, HAPROXY, PGBOUNCER] {
+    for optional in [WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, HAPROXY, PGBOUNCER] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {
             fs::remove_file(&stamp)

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     checkout::Context,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, MARIADB, PROMETHEUS, Part},
+    setup::{self, CHROMIUM, MARIADB, PROMETHEUS, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -21,6 +21,7 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
     native(ctx, args).context("step native tests failed")?;
     let lost = [
         (MARIADB.is_there(), &MARIADB, ", but without a real MariaDB"),
+        (CHROMIUM.is_there(), &CHROMIUM, ", but without a real Chromium"),
         (
             tools::prometheus_bin(&ctx.checkout).is_some(),
             &PROMETHEUS,

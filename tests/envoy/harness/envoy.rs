@@ -46,9 +46,14 @@ pub struct Envoy {
 impl Envoy {
     /// Starts it and waits until it takes connections.
     pub fn start(bootstrap: &Bootstrap, workers: u32) -> Self {
+        Self::start_with(bootstrap, workers, &[])
+    }
+
+    /// Like [`Self::start`], with further arguments.
+    pub fn start_with(bootstrap: &Bootstrap, workers: u32, more: &[&str]) -> Self {
         let turn = Turn::take();
         let folder = Folder::new();
-        let mut program = launch(bootstrap, workers, &folder);
+        let mut program = launch(bootstrap, workers, more, &folder);
         let file = folder.path().join("admin");
         let admin = until(|| {
             if let Some(status) = program.ended() {
@@ -77,7 +82,7 @@ impl Envoy {
     pub fn fails_to_start(bootstrap: &Bootstrap) -> String {
         let _turn = Turn::take();
         let folder = Folder::new();
-        let mut program = launch(bootstrap, 1, &folder);
+        let mut program = launch(bootstrap, 1, &[], &folder);
         let status = program.wait();
         assert!(!status.success(), "it ended with {status}");
         program.log()
@@ -245,9 +250,10 @@ impl Drop for Envoy {
 }
 
 /// Runs Envoy with the bootstrap in the folder.
-fn launch(bootstrap: &Bootstrap, workers: u32, folder: &Folder) -> Program {
+fn launch(bootstrap: &Bootstrap, workers: u32, more: &[&str], folder: &Folder) -> Program {
     let mut command = command(bootstrap, folder);
     command.args(["--concurrency", &workers.to_string()]);
+    command.args(more);
     command.arg("--admin-address-path");
     command.arg(folder.path().join("admin"));
     Program::start(command, &folder.path().join("log"))

@@ -1,6 +1,7 @@
 //! Real programs on free ports, each of which ends with the value that stands for it.
 
 pub mod bootstrap;
+pub mod chromium;
 pub mod client;
 pub mod delivered;
 pub mod envoy;

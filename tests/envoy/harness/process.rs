@@ -4,7 +4,7 @@ use std::{
     fs::File,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -28,13 +28,26 @@ pub struct Program {
 impl Program {
     /// Starts it.
     pub fn start(mut command: Command, log: &Path) -> Self {
-        let name = command.get_program().to_string_lossy().into_owned();
         let out = File::create(log).expect("a log");
         let copy = out.try_clone().expect("its copy");
+        command.stdin(Stdio::null()).stdout(out).stderr(copy);
+        Self::spawn(command, log)
+    }
+
+    /// Starts it to talk with it; what it writes to stderr is in the log.
+    pub fn start_talking(mut command: Command, log: &Path) -> (Self, ChildStdin, ChildStdout) {
+        let errors = File::create(log).expect("a log");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(errors);
+        let mut program = Self::spawn(command, log);
+        let to = program.child.stdin.take().expect("a pipe");
+        let from = program.child.stdout.take().expect("a pipe");
+        (program, to, from)
+    }
+
+    fn spawn(mut command: Command, log: &Path) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
         let child = command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(copy)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {name}: {error}"));
         Self {

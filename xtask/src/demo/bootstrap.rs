@@ -1,8 +1,14 @@
-//! The shipped bootstrap, with what the demo has to change in it.
+//! The shipped bootstrap and the live page's listener, with what the demo has to change in them.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
+
+/// The bootstrap that the demo is about.
+pub const SHIPPED: &str = "envoy/postgres.yaml";
+
+/// What serves the live page, to be merged into any bootstrap.
+pub const PAGE: &str = "envoy/status/listener.yaml";
 
 /// Where the guard begins in the shipped bootstrap, and what follows it.
 const FILTER: (&str, &str) = (
@@ -36,24 +42,27 @@ pub struct Guard<'a> {
 pub fn edited(shipped: &str, changes: &Changes) -> Result<String> {
     let port = |port: u16| format!("port_value: {port}}}");
     let mut text = shipped.to_owned();
-    replace(&mut text, &port(9901), &port(changes.admin))?;
-    replace(&mut text, &port(10002), &port(changes.listener))?;
-    replace(&mut text, &port(5432), &port(changes.database))?;
+    replace(SHIPPED, &mut text, &port(9901), &port(changes.admin))?;
+    replace(SHIPPED, &mut text, &port(10002), &port(changes.listener))?;
+    replace(SHIPPED, &mut text, &port(5432), &port(changes.database))?;
     let Some(guard) = &changes.guard else {
         cut(&mut text, FILTER.0, FILTER.1)?;
         return Ok(text);
     };
     replace(
+        SHIPPED,
         &mut text,
         "filename: target/tidegate/tidegate-inspect.wasm",
         &format!("filename: '{}'", single_quoted(guard.module)?),
     )?;
     replace(
+        SHIPPED,
         &mut text,
         r#""inflight": 90"#,
         &format!(r#""inflight": {}"#, guard.limit),
     )?;
     replace(
+        SHIPPED,
         &mut text,
         r#""max_wait": "100ms""#,
         &format!(r#""max_wait": "{}""#, guard.max_wait),
@@ -61,15 +70,27 @@ pub fn edited(shipped: &str, changes: &Changes) -> Result<String> {
     Ok(text)
 }
 
+/// The live page's listener at that port; fails when it has no place for a change.
+pub fn page(shipped: &str, port: u16, admin: u16, html: &Path) -> Result<String> {
+    let mut text = shipped.to_owned();
+    for (old, new) in [(9902, port), (9901, admin)] {
+        let [old, new] = [old, new].map(|port| format!("port_value: {port}}}"));
+        replace(PAGE, &mut text, &old, &new)?;
+    }
+    let html = format!("filename: '{}'", single_quoted(html)?);
+    replace(PAGE, &mut text, "filename: envoy/status/index.html", &html)?;
+    Ok(text)
+}
+
 /// Replaces the only occurrence.
-fn replace(text: &mut String, from: &str, to: &str) -> Result<()> {
+fn replace(file: &str, text: &mut String, from: &str, to: &str) -> Result<()> {
     match text.matches(from).count() {
         1 => {
             *text = text.replacen(from, to, 1);
             Ok(())
         }
         count => bail!(
-            "envoy/postgres.yaml has `{from}` {count} times and not once; \
+            "{file} has `{from}` {count} times and not once; \
              adapt xtask/src/demo/bootstrap.rs to it"
         ),
     }
@@ -84,7 +105,7 @@ fn cut(text: &mut String, begin: &str, end: &str) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "envoy/postgres.yaml has no `{}` before `{}`; adapt xtask/src/demo/bootstrap.rs to it",
+        "{SHIPPED} has no `{}` before `{}`; adapt xtask/src/demo/bootstrap.rs to it",
         begin.trim(),
         end.trim()
     )
@@ -106,6 +127,7 @@ mod tests {
     use super::*;
 
     const SHIPPED: &str = include_str!("../../../envoy/postgres.yaml");
+    const PAGE: &str = include_str!("../../../envoy/status/listener.yaml");
 
     fn changes(guard: Option<Guard>) -> Changes {
         Changes {
@@ -145,6 +167,21 @@ mod tests {
         let (_, left) = text.split_once("- filters:\n").unwrap();
         assert!(left.starts_with(FILTER.1));
         assert!(left.contains(proxy.split_once("\n\n").unwrap().0));
+    }
+
+    #[test]
+    fn the_live_page_is_set_in_its_shipped_listener() {
+        let text = page(PAGE, 44, 41, Path::new("/it's/index.html")).unwrap();
+        for expected in [
+            "port_value: 44}",
+            "port_value: 41}",
+            "{filename: '/it''s/index.html'}",
+        ] {
+            assert_eq!(text.matches(expected).count(), 1, "{expected}");
+        }
+        let other = PAGE.replace("9902", "9903");
+        let error = page(&other, 44, 41, Path::new("/")).unwrap_err().to_string();
+        assert!(error.contains("listener.yaml has `port_value: 9902}` 0 times"), "{error}");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub const RESERVED: u32 = 3;
 /// The rows of the table that everybody works on.
 pub const ROWS: u32 = 1000;
 
+/// What Envoy writes, with the plugin's events.
+pub const ENVOY_LOG: &str = "envoy.log";
 /// So long may a server take to start.
 const START: Duration = Duration::from_secs(30);
 /// So long may a process take to end before it is killed.
@@ -329,11 +331,11 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts it with a bootstrap that has these ports.
+    /// Starts it with a bootstrap that has these ports, and what is merged into it.
     pub async fn start(
         ctx: &Context,
         folder: &Folder,
-        bootstrap: &str,
+        [bootstrap, more]: [&str; 2],
         admin: u16,
         listener: u16,
     ) -> Result<Self> {
@@ -341,10 +343,11 @@ impl Envoy {
         fs::write(&config, bootstrap)?;
         let mut command = tool(tools::envoy_bin(&ctx.checkout)?);
         command.arg("-c").arg(&config);
+        command.args(["--config-yaml", more]);
         // Two workers on every machine, so that the limit has to hold over more than one.
         command.args(["--concurrency", "2", "--disable-hot-restart"]);
-        command.args(["--log-level", "warning"]);
-        let process = Running::start("Envoy", &mut command, folder.join("envoy.log"))?;
+        command.args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
+        let process = Running::start("Envoy", &mut command, folder.join(ENVOY_LOG))?;
         let mut envoy = Self {
             process,
             admin: local(admin),

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
-    bootstrap::{Changes, Guard},
+    bootstrap::{Changes, Guard, SHIPPED as BOOTSTRAP},
     cast::{Envoy, Folder, Postgres},
     run::{Report, Stage},
     view::{Colour, Paint},
@@ -30,8 +30,6 @@ use crate::{
 pub const LIMIT: u32 = 40;
 /// `hold.max_wait` in the demo, as in the shipped bootstrap.
 pub const MAX_WAIT: &str = "100ms";
-/// The bootstrap that the demo is about.
-const BOOTSTRAP: &str = "envoy/postgres.yaml";
 
 /// What can be chosen.
 #[derive(Clone, Debug, clap::Args)]
@@ -80,13 +78,13 @@ async fn stopped() -> Result<ExitCode> {
 async fn play(ctx: &Context, options: &Options) -> Result<ExitCode> {
     let since = Instant::now();
     let paint = Paint::from_env();
-    let shipped = ctx.checkout.root.join(BOOTSTRAP);
-    let shipped = fs::read_to_string(&shipped)
-        .with_context(|| format!("cannot read {}", shipped.display()))?;
+    let shipped = read(ctx, BOOTSTRAP)?;
     let module = ctx.checkout.artifacts.join(Kind::Inspect.file_name());
 
     let folder = Folder::new()?;
-    let [admin, listener, database] = cast::free_ports()?;
+    let [admin, listener, database, live] = cast::free_ports()?;
+    let html = ctx.checkout.root.join("envoy/status/index.html");
+    let page = bootstrap::page(&read(ctx, bootstrap::PAGE)?, live, admin, &html)?;
     let mut postgres = Postgres::start(ctx, &folder, database).await?;
 
     let surge_source = load::surge_source().unwrap_or_else(|| {
@@ -95,6 +93,12 @@ async fn play(ctx: &Context, options: &Options) -> Result<ExitCode> {
         Ipv4Addr::LOCALHOST
     });
     introduce(paint, options);
+    println!(
+        "live page: http://{}/ (of the second run)\n\
+         who comes: grep tidegate_event {}",
+        cast::local(live),
+        folder.join(cast::ENVOY_LOG).display()
+    );
     let mut reports = Vec::new();
     for guarded in [false, true] {
         let changes = Changes {
@@ -108,7 +112,7 @@ async fn play(ctx: &Context, options: &Options) -> Result<ExitCode> {
             }),
         };
         let text = bootstrap::edited(&shipped, &changes)?;
-        let envoy = Envoy::start(ctx, &folder, &text, admin, listener).await?;
+        let envoy = Envoy::start(ctx, &folder, [&text, &page], admin, listener).await?;
         if guarded {
             envoy.check_guard(LIMIT).await?;
         }
@@ -135,6 +139,12 @@ async fn play(ctx: &Context, options: &Options) -> Result<ExitCode> {
         since.elapsed().as_secs()
     );
     Ok(ExitCode::from(u8::from(!with.guard_held())))
+}
+
+/// A file of the checkout.
+fn read(ctx: &Context, file: &str) -> Result<String> {
+    let path = ctx.checkout.root.join(file);
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The heading of a run.
