@@ -24,6 +24,8 @@ use crate::harness::{
 const USERS: &str = "TIDEGATE_COMPOSE";
 /// The archive.
 const ARCHIVE: &str = "TIDEGATE_ENGINE";
+/// The folder of the real Prometheus.
+const PROGRAM: &str = "TIDEGATE_PROMETHEUS_BIN";
 
 /// The services that are published, with the port inside and the variable for the one outside.
 pub const API: (&str, u16) = ("API_PORT", 10000);
@@ -57,6 +59,9 @@ impl Engine {
                  set {USERS}, to 'docker compose' for example, to use an engine of yours"
             ));
         };
+        if env::var_os(PROGRAM).is_none() {
+            return Err("Prometheus is missing; type: cargo xtask setup".to_owned());
+        }
         Own::start(Path::new(&archive)).map(Self::Own)
     }
 
@@ -150,7 +155,7 @@ const IMAGES: [Image; 4] = [
     Image {
         variable: "PROMETHEUS_IMAGE",
         name: "tidegate-test-prometheus:1",
-        how: "USER nobody\nWORKDIR /prometheus\nVOLUME /prometheus\nENTRYPOINT [\"/usr/bin/prometheus\"]",
+        how: "USER nobody\nWORKDIR /prometheus\nVOLUME /prometheus\nENTRYPOINT [\"/usr/local/bin/prometheus\"]",
     },
 ];
 
@@ -289,12 +294,14 @@ fn remove_cgroup(path: &Path) {
 /// Puts the programs of the tests where the images take them from.
 fn put_programs(root: &Path) {
     let programs = root.join("usr/local/bin");
-    let envoy = programs.join("envoy");
-    fs::copy(given("TIDEGATE_ENVOY"), &envoy).expect("Envoy");
-    let entry = programs.join("postgres.sh");
-    fs::copy(repository("tests/compose/postgres.sh"), &entry).expect("the entry point");
-    for program in [envoy, entry] {
-        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("to be run");
+    for (name, from) in [
+        ("envoy", given("TIDEGATE_ENVOY")),
+        ("prometheus", given(PROGRAM).join("prometheus")),
+        ("postgres.sh", repository("tests/compose/postgres.sh")),
+    ] {
+        let program = programs.join(name);
+        fs::copy(from, &program).expect(name);
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect(name);
     }
     let server = postgres("postgres");
     let packages = server.ancestors().nth(4).expect("a folder of packages");

@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::harness::{
     Bootstrap,
     envoy::validate,
-    places::{given, repository},
+    places::{Folder, given, repository},
+    prometheus::programs,
 };
 
 const WITH_TIDEGATE: &str = "envoy/compose/envoy.yaml";
@@ -142,6 +143,52 @@ fn prometheus_asks_where_envoy_answers() {
     assert!(envoy.contains(&format!("address: 0.0.0.0, port_value: {port}}}")));
     let path = scrape["metrics_path"].as_str().expect("a path");
     assert!(envoy.contains(&format!("match: {{path: {path}}}")));
+}
+
+#[test]
+fn promtool_is_content_with_the_scrape_configuration() {
+    let Some(programs) = programs("promtool_is_content_with_the_scrape_configuration") else {
+        return;
+    };
+    let folder = Folder::new();
+    for file in ["envoy/compose/prometheus.yml", "envoy/prometheus/tidegate.rules.yml"] {
+        let (_, name) = file.rsplit_once('/').expect("a name");
+        fs::write(folder.path().join(name), text(file)).expect("written");
+    }
+    let output = programs.promtool(folder.path(), &["check", "config", "prometheus.yml"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What the README and the file itself say to type, and where to look then.
+#[test]
+fn every_command_and_address_that_people_are_told_is_right() {
+    let services = services();
+    let ports: Vec<_> = services.iter().flat_map(|(_, one)| texts(&one["ports"])).collect();
+    let published = |port: &str| ports.iter().any(|known| known.contains(&format!(":-{port}}}")));
+    let mut surges = 0;
+    for file in ["README.md", "envoy/compose.yaml"] {
+        let text = text(file);
+        for command in text.split("docker compose ").skip(1) {
+            let Some(words) = command.strip_prefix("-f envoy/compose.yaml ") else {
+                panic!("{file}: another file: {command:.40}");
+            };
+            let line = words.lines().next().unwrap_or_default();
+            let words: Vec<_> = line.split('#').next().unwrap_or_default().split(' ').collect();
+            match words[..] {
+                ["run", "--rm", service, ..] | ["logs", service, ..] => {
+                    assert!(services.iter().any(|(name, _)| name == service), "{file}: {line}");
+                    surges += u32::from(service == "surge");
+                }
+                ["up", "-d", "--wait", ..] | ["down", "--volumes", ..] => {}
+                _ => panic!("{file}: {line}"),
+            }
+        }
+    }
+    assert_eq!(surges, 2);
+    for address in text("envoy/compose.yaml").split("http://127.0.0.1:").skip(1) {
+        let port: String = address.chars().take_while(char::is_ascii_digit).collect();
+        assert!(published(&port), "{port}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     apt,
     checkout::{Context, write_whole},
+    engine,
     process::which,
     toolchain::{self, Need},
     tools,
@@ -35,6 +36,8 @@ pub enum Part {
     Prometheus,
     /// Real Chromium, which opens the live page; its tests are skipped without.
     Chromium,
+    /// A Docker engine for envoy/compose.yaml; its test is skipped without.
+    Engine,
     /// Real HAProxy, to compare with.
     HaProxy,
     /// Real PgBouncer, to compare with.
@@ -43,7 +46,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -54,6 +57,7 @@ impl Part {
         Self::OpenSsl,
         Self::Prometheus,
         Self::Chromium,
+        Self::Engine,
     ];
 
     /// Whether there is nothing to do.
@@ -70,6 +74,7 @@ impl Part {
             Self::Prometheus => Ok(tools::prometheus_bin(&ctx.checkout).is_some()
                 || PROMETHEUS.was_skipped(ctx)),
             Self::Chromium => Ok(CHROMIUM.is_there() || CHROMIUM.was_skipped(ctx)),
+            Self::Engine => Ok(engine::is_there(&ctx.checkout) || ENGINE.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
@@ -91,6 +96,10 @@ impl Part {
                 Err(error) => PROMETHEUS.skip(ctx, &format!("{error:#}")),
             },
             Self::Chromium => CHROMIUM.install(ctx),
+            Self::Engine => match engine::install(ctx) {
+                Ok(()) => Ok(()),
+                Err(error) => ENGINE.skip(ctx, &format!("{error:#}")),
+            },
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
         }
@@ -145,6 +154,14 @@ pub const CHROMIUM: Optional = Optional {
     without: "the tests with a real browser are skipped",
 };
 
+/// What runs the compose file. Nothing is installed for it, see [`engine`].
+pub const ENGINE: Optional = Optional {
+    name: "docker",
+    programs: &[],
+    packages: &[],
+    without: "the test that runs envoy/compose.yaml is skipped",
+};
+
 /// What has a queue with priorities.
 const HAPROXY: Optional = Optional {
     name: "haproxy",
@@ -169,12 +186,11 @@ impl Optional {
 
     /// What is lost without it, and what to type.
     pub fn loss(&self) -> String {
-        format!(
-            "{} is missing, so {}; {}",
-            self.name,
-            self.without,
-            apt::advice(self.packages)
-        )
+        let advice = match self.packages {
+            [] => "as root, type: cargo xtask setup".to_owned(),
+            packages => apt::advice(packages),
+        };
+        format!("{} is missing, so {}; {advice}", self.name, self.without)
     }
 
     /// Whether an earlier attempt failed; `cargo xtask setup` tries again.
@@ -225,7 +241,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
-    for optional in [WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, HAPROXY, PGBOUNCER] {
+    for optional in [WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, ENGINE, HAPROXY, PGBOUNCER] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {
             fs::remove_file(&stamp)

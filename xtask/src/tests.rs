@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     checkout::Context,
+    engine,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, CHROMIUM, MARIADB, PROMETHEUS, Part},
+    setup::{self, CHROMIUM, ENGINE, MARIADB, PROMETHEUS, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -27,6 +28,7 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
             &PROMETHEUS,
             ", but without a real Prometheus",
         ),
+        (engine::is_there(&ctx.checkout), &ENGINE, ", but without a Docker engine"),
     ];
     let lost = lost.into_iter().filter(|(is_there, ..)| !is_there);
     let without: String = lost
