@@ -234,11 +234,14 @@ impl Own {
     /// Makes the images that the variables name.
     fn make_images(&self) {
         let mut import = self.inside("sh");
-        let excluded = NOT_IN_IMAGES.map(|path| format!("--exclude='{path}'")).join(" ");
-        import.arg("-c").arg(format!(
-            "tar --create --one-file-system --directory / {excluded} . \
-             | docker import - tidegate-test-base:1"
-        ));
+        import.args([
+            "-c",
+            "tar --create --one-file-system --directory / \"$@\" . \
+             | docker import - tidegate-test-base:1",
+            "sh",
+        ]);
+        import.args(NOT_IN_IMAGES.map(|path| format!("--exclude={path}")));
+        import.arg(format!("--exclude=.{}", repository("").display()));
         said(import);
         for image in IMAGES {
             let mut build = self.inside("sh");

@@ -3,7 +3,7 @@
 //! Installed, the packages would start a service and change the firewall of the machine. So nothing is
 //! installed: the tests unpack the archive, and run the engine in namespaces of its own.
 
-use std::{fs, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -38,13 +38,19 @@ pub fn install(ctx: &Context) -> Result<()> {
     let folder = ctx.checkout.tools.join("mmdebstrap");
     apt::unpack(ctx, "mmdebstrap", &folder)?;
     let unfinished = ctx.checkout.tools.join("engine.unfinished.tar");
-    let mut command = tool("perl");
-    command.arg(folder.join("usr/bin/mmdebstrap"));
+    // It has a helper beside it.
+    let programs = folder.join("usr/bin");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([programs.clone()].into_iter().chain(env::split_paths(&path)))?;
+    let mut command = tool(programs.join("mmdebstrap"));
+    command.env("PATH", path);
     command.args(["--mode=root", "--variant=essential", "--format=tar"]);
     command.arg(format!("--include={}", PACKAGES.join(",")));
     for left_out in ["doc", "info", "locale", "man"] {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{left_out}/*"));
     }
+    // Who loses the power makes it anew.
+    command.arg("--dpkgopt=force-unsafe-io");
     command.arg(SUITE).arg(&unfinished);
     logged(ctx, "make a small Debian with a Docker engine (a minute, once)", command)?;
     let archive = archive(&ctx.checkout);
