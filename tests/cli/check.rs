@@ -33,7 +33,9 @@ fn found(text: &str) -> Vec<String> {
 #[test]
 fn every_file_to_copy_is_without_findings() {
     // What Compose reads has tests of its own.
-    let bootstraps = files("envoy", "yaml").into_iter().filter(|path| !path.ends_with("compose.yaml"));
+    let bootstraps = files("envoy", "yaml")
+        .into_iter()
+        .filter(|path| !path.ends_with("compose.yaml"));
     for path in bootstraps {
         let name = path
             .strip_prefix(root())

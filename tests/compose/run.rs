@@ -1,15 +1,12 @@
 //! The whole of it for real: up, a surge, what Prometheus saw of it, and down.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    thread,
-};
+use std::{io::Write, net::Ipv4Addr, panic::resume_unwind, thread};
 
 use serde_json::Value;
 
 use crate::{
     engine::{API, Engine, PROMETHEUS, STATUS},
-    harness::{http, places::skip, until},
+    harness::{connect, http, places::skip, until},
 };
 
 /// All but Grafana and the surge; what they depend on comes with them.
@@ -26,9 +23,21 @@ impl Up {
         up
     }
 
+    fn down(&self) {
+        self.0
+            .compose(&["--profile", "surge", "down", "--volumes", "--timeout", "5"]);
+    }
+
+    /// What a browser would get.
     fn get(&self, service: (&str, u16), path: &str) -> http::Response {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.0.port(service)));
-        http::get(address, path)
+        self.get_as("127.0.0.1", service, path)
+    }
+
+    fn get_as(&self, host: &str, service: (&str, u16), path: &str) -> http::Response {
+        let mut stream = connect((Ipv4Addr::LOCALHOST, self.0.port(service)).into());
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        http::answer(stream)
     }
 
     /// The value of an expression in Prometheus now; none when it gives no series.
@@ -55,9 +64,12 @@ impl Drop for Up {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("{}", self.0.compose(&["ps"]));
-            eprintln!("{}", self.0.compose(&["logs", "--tail", "40"]));
+            eprintln!(
+                "{}",
+                self.0.compose(&["logs", "--no-color", "--tail", "40"])
+            );
         }
-        self.0.compose(&["--profile", "surge", "down", "--volumes", "--timeout", "5"]);
+        self.down();
     }
 }
 
@@ -73,7 +85,10 @@ fn a_surge_in_compose_is_shed_and_seen_by_prometheus() {
     let test = "a_surge_in_compose_is_shed_and_seen_by_prometheus";
     match Engine::find() {
         // In a thread of its own: it enters the network of the engine for good.
-        Ok(engine) => thread::spawn(|| surge(engine)).join().expect("all of it"),
+        Ok(engine) => match thread::spawn(|| surge(engine)).join() {
+            Ok(()) => {}
+            Err(panic) => resume_unwind(panic),
+        },
         Err(why) => skip(test, &why),
     }
 }
@@ -87,13 +102,22 @@ fn surge(engine: Engine) {
     assert!(page.body.contains("<title>tidegate"), "{}", page.body);
     let stats = up.get(STATUS, "/stats");
     assert!(stats.body.contains("tidegate_phase"), "{}", stats.body);
-    for closed in ["/config_dump", "/quitquitquit", "/stats?filter=x", "/stats/prometheus"] {
+    for closed in [
+        "/config_dump",
+        "/quitquitquit",
+        "/stats?filter=x",
+        "/stats/prometheus",
+    ] {
         assert_eq!(up.get(STATUS, closed).status, 404, "{closed}");
     }
+    assert_eq!(up.get_as("foreign.example", STATUS, "/stats").status, 404);
     assert_eq!(up.get(API, "/").body, "done\n");
 
     for rule in RULES {
-        up.until_above(2.0, &format!("tidegate_arrival_rate_per_s{{rule='{rule}'}}"));
+        up.until_above(
+            2.0,
+            &format!("tidegate_arrival_rate_per_s{{rule='{rule}'}}"),
+        );
         let calm = format!("max(tidegate_phase{{rule='{rule}'}})");
         assert!(up.value(&calm).is_some_and(|phase| phase < 3.0), "{rule}");
     }
@@ -106,30 +130,37 @@ fn surge(engine: Engine) {
         assert!(counted(&said, &format!("{kind}: refused")) > 0, "{said}");
     }
     for rule in RULES {
-        up.until_above(2.9, &format!("max_over_time(tidegate_phase{{rule='{rule}'}}[5m])"));
+        up.until_above(
+            2.9,
+            &format!("max_over_time(tidegate_phase{{rule='{rule}'}}[5m])"),
+        );
         up.until_above(0.0, &format!("tidegate_surges_total{{rule='{rule}'}}"));
-        up.until_above(0.0, &format!("sum(tidegate_rejected_total{{rule='{rule}'}})"));
+        up.until_above(
+            0.0,
+            &format!("sum(tidegate_rejected_total{{rule='{rule}'}})"),
+        );
         let alert = format!("ALERTS{{alertname='TidegateSurge',rule='{rule}'}}");
         up.until_above(0.0, &format!("max_over_time({alert}[5m])"));
         let most = format!("max_over_time(tidegate_inflight{{rule='{rule}'}}[5m])");
         assert!(up.value(&most).is_some_and(|most| most <= 40.0), "{rule}");
-        // A calm that lasts ends it; the alert goes with it.
+    }
+    for rule in RULES {
         until(|| {
             let phase = up.value(&format!("tidegate_phase{{rule='{rule}'}}"));
-            phase.filter(|phase| *phase < 3.0).ok_or_else(|| format!("{rule}: {phase:?}"))
+            let over = phase.filter(|phase| *phase != 3.0);
+            over.ok_or_else(|| format!("the surge of {rule} should end"))
         });
     }
 
-    let events = up.0.compose(&["logs", "envoy"]);
+    let events = up.0.compose(&["logs", "--no-color", "envoy"]);
     for rule in RULES {
         let started = format!(r#""event":"surge_started","rule":"{rule}""#);
         assert!(events.contains(&started), "{events}");
     }
     // Whoever was there before was served all the while.
-    let load = up.0.compose(&["logs", "load"]);
+    let load = up.0.compose(&["logs", "--no-color", "load"]);
     assert!(!load.contains("FATAL"), "{load}");
 
-    let Up(ref engine) = up;
-    engine.compose(&["--profile", "surge", "down", "--volumes", "--timeout", "5"]);
-    assert_eq!(engine.left(), "");
+    up.down();
+    assert_eq!(up.0.left(), "");
 }

@@ -17,7 +17,13 @@ use crate::{
 const SUITE: &str = "bookworm";
 
 /// What is in it besides what every Debian has.
-const PACKAGES: [&str; 5] = ["docker.io", "docker-compose", "iptables", "iproute2", "wget"];
+const PACKAGES: [&str; 5] = [
+    "docker.io",
+    "docker-compose",
+    "iptables",
+    "iproute2",
+    "wget",
+];
 
 /// The archive.
 pub fn archive(checkout: &Checkout) -> PathBuf {
@@ -41,7 +47,11 @@ pub fn install(ctx: &Context) -> Result<()> {
     // It has a helper beside it.
     let programs = folder.join("usr/bin");
     let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths([programs.clone()].into_iter().chain(env::split_paths(&path)))?;
+    let path = env::join_paths(
+        [programs.clone()]
+            .into_iter()
+            .chain(env::split_paths(&path)),
+    )?;
     let mut command = tool(programs.join("mmdebstrap"));
     command.env("PATH", path);
     command.args(["--mode=root", "--variant=essential", "--format=tar"]);
@@ -52,7 +62,11 @@ pub fn install(ctx: &Context) -> Result<()> {
     // Who loses the power makes it anew.
     command.arg("--dpkgopt=force-unsafe-io");
     command.arg(SUITE).arg(&unfinished);
-    logged(ctx, "make a small Debian with a Docker engine (a minute, once)", command)?;
+    logged(
+        ctx,
+        "make a small Debian with a Docker engine (a minute, once)",
+        command,
+    )?;
     let archive = archive(&ctx.checkout);
     fs::rename(&unfinished, &archive)
         .with_context(|| format!("cannot write {}", archive.display()))?;

@@ -71,8 +71,9 @@ impl Part {
             Self::WasmOpt => Ok(WASM_OPT.is_there() || WASM_OPT.was_skipped(ctx)),
             Self::MariaDb => Ok(MARIADB.is_there() || MARIADB.was_skipped(ctx)),
             Self::OpenSsl => Ok(OPENSSL.is_there() || OPENSSL.was_skipped(ctx)),
-            Self::Prometheus => Ok(tools::prometheus_bin(&ctx.checkout).is_some()
-                || PROMETHEUS.was_skipped(ctx)),
+            Self::Prometheus => {
+                Ok(tools::prometheus_bin(&ctx.checkout).is_some() || PROMETHEUS.was_skipped(ctx))
+            }
             Self::Chromium => Ok(CHROMIUM.is_there() || CHROMIUM.was_skipped(ctx)),
             Self::Engine => Ok(engine::is_there(&ctx.checkout) || ENGINE.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
@@ -241,7 +242,9 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
-    for optional in [WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, ENGINE, HAPROXY, PGBOUNCER] {
+    for optional in [
+        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, ENGINE, HAPROXY, PGBOUNCER,
+    ] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {
             fs::remove_file(&stamp)

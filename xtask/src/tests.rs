@@ -22,13 +22,21 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
     native(ctx, args).context("step native tests failed")?;
     let lost = [
         (MARIADB.is_there(), &MARIADB, ", but without a real MariaDB"),
-        (CHROMIUM.is_there(), &CHROMIUM, ", but without a real Chromium"),
+        (
+            CHROMIUM.is_there(),
+            &CHROMIUM,
+            ", but without a real Chromium",
+        ),
         (
             tools::prometheus_bin(&ctx.checkout).is_some(),
             &PROMETHEUS,
             ", but without a real Prometheus",
         ),
-        (engine::is_there(&ctx.checkout), &ENGINE, ", but without a Docker engine"),
+        (
+            engine::is_there(&ctx.checkout),
+            &ENGINE,
+            ", but without a Docker engine",
+        ),
     ];
     let lost = lost.into_iter().filter(|(is_there, ..)| !is_there);
     let without: String = lost
