@@ -152,7 +152,10 @@ fn no_panel_lies_on_another_or_outside() {
         for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
             assert!(taken.insert(cell), "{cell:?} is taken: {panel}");
         }
-        assert!(ids.insert(panel["id"].as_u64().expect("a number")), "{panel}");
+        assert!(
+            ids.insert(panel["id"].as_u64().expect("a number")),
+            "{panel}"
+        );
     }
 }
 
@@ -176,7 +179,10 @@ fn whatever_asks_uses_the_chosen_data_source() {
         }
     }
     let (first, others) = dashboard.variables().split_first().expect("variables");
-    assert_eq!((text(&first["name"]), text(&first["type"])), ("datasource", "datasource"));
+    assert_eq!(
+        (text(&first["name"]), text(&first["type"])),
+        ("datasource", "datasource")
+    );
     assert_eq!(first["query"], "prometheus");
     let names: Vec<_> = others.iter().map(|one| text(&one["name"])).collect();
     assert_eq!(names, ["job", "instance", "rule"]);
@@ -219,7 +225,10 @@ fn the_phases_have_the_names_of_their_numbers() {
         for (phase, name) in names {
             assert_eq!(options[phase.index().to_string()]["text"], name);
         }
-        assert_eq!(options.as_object().map(serde_json::Map::len), Some(names.len()));
+        assert_eq!(
+            options.as_object().map(serde_json::Map::len),
+            Some(names.len())
+        );
         count += 1;
     }
     assert_eq!(count, 2);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use promql_parser::{
-    label::{MatchOp, Matcher},
-    parser::{self, BinModifier, Expr, LabelModifier, VectorSelector},
+use rusty_promql_parser::{
+    BinaryModifier, Expr, VectorSelector,
+    parser::{expr, selector::LabelMatcher},
 };
 
 /// An expression, taken apart.
@@ -26,52 +26,52 @@ pub const ALL: &str = ".+";
 impl Expression {
     /// Takes it apart.
     pub fn read(text: &str) -> Self {
-        let parsed = parser::parse(text);
-        let mut expr = parsed.unwrap_or_else(|error| panic!("{error} in {text}"));
+        let parsed = expr(text.trim());
+        let (rest, mut whole) = parsed.unwrap_or_else(|error| panic!("{error} in {text}"));
+        assert_eq!(rest, "", "it ends before: {text}");
         let mut read = Self {
             selectors: BTreeSet::new(),
             labels: BTreeSet::new(),
             unconditional: String::new(),
         };
-        read.walk(&mut expr);
-        read.unconditional = expr.to_string();
+        read.walk(&mut whole);
+        read.unconditional = whole.to_string();
         read
     }
 
     fn walk(&mut self, expr: &mut Expr) {
         match expr {
-            Expr::Aggregate(aggregate) => {
-                self.modifier(aggregate.modifier.as_ref());
-                if let Some(param) = &mut aggregate.param {
+            Expr::Aggregation(aggregation) => {
+                if let Some(grouping) = &aggregation.grouping {
+                    self.labels.extend(grouping.labels.iter().cloned());
+                }
+                if let Some(param) = &mut aggregation.param {
                     self.walk(param);
                 }
-                self.walk(&mut aggregate.expr);
+                self.walk(&mut aggregation.expr);
             }
             Expr::Binary(binary) => {
-                let modifier = binary.modifier.get_or_insert_with(BinModifier::default);
-                modifier.return_bool |= binary.op.is_comparison_operator();
-                self.modifier(modifier.matching.as_ref());
+                let compares = binary.op.is_comparison();
+                let modifier = binary.modifier.get_or_insert_with(BinaryModifier::default);
+                modifier.return_bool |= compares;
+                if let Some(matching) = &modifier.matching {
+                    let group = matching.group.iter().flat_map(|group| &group.labels);
+                    self.labels
+                        .extend(matching.labels.iter().chain(group).cloned());
+                }
                 self.walk(&mut binary.lhs);
                 self.walk(&mut binary.rhs);
             }
             Expr::Unary(unary) => self.walk(&mut unary.expr),
-            Expr::Paren(paren) => self.walk(&mut paren.expr),
+            Expr::Paren(inside) => self.walk(inside),
             Expr::Subquery(subquery) => self.walk(&mut subquery.expr),
-            Expr::Call(call) => {
-                for argument in &mut call.args.args {
-                    self.walk(argument);
-                }
-            }
+            Expr::Call(call) => call
+                .args
+                .iter_mut()
+                .for_each(|argument| self.walk(argument)),
             Expr::VectorSelector(selector) => self.selector(selector),
-            Expr::MatrixSelector(matrix) => self.selector(&mut matrix.vs),
-            Expr::NumberLiteral(_) | Expr::StringLiteral(_) => {}
-            Expr::Extension(_) => panic!("not of PromQL: {expr}"),
-        }
-    }
-
-    fn modifier(&mut self, modifier: Option<&LabelModifier>) {
-        if let Some(LabelModifier::Include(labels) | LabelModifier::Exclude(labels)) = modifier {
-            self.labels.extend(labels.labels.iter().cloned());
+            Expr::MatrixSelector(matrix) => self.selector(&mut matrix.selector),
+            Expr::Number(_) | Expr::String(_) => {}
         }
     }
 
@@ -79,22 +79,23 @@ impl Expression {
         (selector.offset, selector.at) = (None, None);
         self.selectors.insert(selector.to_string());
         let name = selector.name.as_ref().expect("a metric's name");
-        for matcher in &selector.matchers.matchers {
+        for matcher in &selector.matchers {
             self.labels.insert(matcher.name.clone());
             for value in values(matcher) {
                 let label = &matcher.name;
-                self.selectors.insert(format!("{name}{{{label}={value:?}}}"));
+                self.selectors
+                    .insert(format!("{name}{{{label}={value:?}}}"));
             }
         }
     }
 }
 
 /// The values that a matcher names.
-fn values(matcher: &Matcher) -> Vec<&str> {
-    match matcher.op {
-        _ if matcher.value == ALL => Vec::new(),
-        MatchOp::Equal | MatchOp::NotEqual => vec![&matcher.value],
-        MatchOp::Re(_) | MatchOp::NotRe(_) => matcher.value.split('|').collect(),
+fn values(matcher: &LabelMatcher) -> Vec<&str> {
+    match matcher.value.as_str() {
+        ALL => Vec::new(),
+        alternatives if matcher.op.is_regex() => alternatives.split('|').collect(),
+        one => vec![one],
     }
 }
 
@@ -105,7 +106,7 @@ fn an_expression_is_taken_apart() {
            and on (rule) b{c=~"y|z"}"#,
     );
     let selectors = [
-        r#"a{kind!="x",job=~".+"}"#,
+        r#"a{kind!="x", job=~".+"}"#,
         r#"a{kind="x"}"#,
         r#"b{c=~"y|z"}"#,
         r#"b{c="y"}"#,
@@ -116,6 +117,6 @@ fn an_expression_is_taken_apart() {
     assert_eq!(read.labels, labels.map(str::to_owned).into());
     assert_eq!(
         read.unconditional,
-        r#"sum by (job) (rate(a{kind!="x",job=~".+"}[5m])) > bool 2 and on (rule) b{c=~"y|z"}"#
+        r#"sum by (job) (rate(a{kind!="x", job=~".+"}[5m])) > bool 2 and on (rule) b{c=~"y|z"}"#
     );
 }
