@@ -102,12 +102,14 @@ test("the past has a bound, and a line has gaps where there was no answer", () =
   short.add({ at: 1000, arrivals: 50, phase: 3 });
   short.add({ at: 2000 });
   short.add({ at: 3000, arrivals: 100, phase: 1 });
-  assert.equal(short.line("arrivals", 3000, 100), "M297.0 100.0L298.0 50.0M300.0 0.0");
-  assert.equal(short.shade(3000), "M298.0 0H299.0V100H298.0Z");
+  assert.equal(short.line("arrivals", 3000, 100), "M285.0 100.0L290.0 50.0M300.0 0.0");
+  assert.equal(short.shade(3000), "M290.0 0H295.0V100H290.0Z");
   assert.equal(short.top(["arrivals", "baseline"]), 100);
   short.add({ at: 4000, arrivals: 101 });
   assert.equal(short.top(["arrivals", "baseline"]), 200);
   assert.equal(new Past().top(["arrivals"]), 1);
+  const minutes = [0, 60_000, 60_001, 120_001, 900_000].map((now) => short.minutes(now));
+  assert.deepEqual(minutes, [1, 1, 2, 5, 5]);
 });
 
 test("what is not known, or not limited, is no zero", () => {

@@ -180,8 +180,13 @@ mod tests {
             assert_eq!(text.matches(expected).count(), 1, "{expected}");
         }
         let other = PAGE.replace("9902", "9903");
-        let error = page(&other, 44, 41, Path::new("/")).unwrap_err().to_string();
-        assert!(error.contains("listener.yaml has `port_value: 9902}` 0 times"), "{error}");
+        let error = page(&other, 44, 41, Path::new("/"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("listener.yaml has `port_value: 9902}` 0 times"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -346,7 +346,8 @@ impl Envoy {
         command.args(["--config-yaml", more]);
         // Two workers on every machine, so that the limit has to hold over more than one.
         command.args(["--concurrency", "2", "--disable-hot-restart"]);
-        command.args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
+        command.args(["--log-level", "warning"]);
+        command.args(["--component-log-level", "wasm:info"]);
         let process = Running::start("Envoy", &mut command, folder.join(ENVOY_LOG))?;
         let mut envoy = Self {
             process,
