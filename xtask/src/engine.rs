@@ -13,12 +13,13 @@ use crate::{
     process::{is_root, logged, tool, which},
 };
 
-/// Where the archive is made of.
-const SUITE: &str = "bookworm";
+/// The release of Debian, whichever the machine has: the first with Compose v2.
+const SUITE: &str = "trixie";
 
 /// What is in it besides what every Debian has.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "docker.io",
+    "docker-cli",
     "docker-compose",
     "iptables",
     "iproute2",
