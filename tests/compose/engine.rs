@@ -38,8 +38,8 @@ pub const STATUS: (&str, u16) = ("STATUS_PORT", 9902);
 pub const PROMETHEUS: (&str, u16) = ("PROMETHEUS_PORT", 9090);
 const PUBLISHED: [(&str, u16); 4] = [API, POSTGRES, STATUS, PROMETHEUS];
 
-/// No command takes so long unless something is broken.
-const LIMIT_S: &str = "240";
+/// No command takes so long unless something is broken, and the user's images have yet to come.
+const LIMIT_S: &str = "600";
 
 /// A Docker engine with Compose.
 pub enum Engine {
@@ -52,8 +52,9 @@ pub enum Engine {
 impl Engine {
     /// An engine, or why there is none.
     pub fn find() -> Result<Self, String> {
-        if let Ok(compose) = env::var(USERS) {
-            let words = compose.split_whitespace().map(str::to_owned).collect();
+        let compose = env::var(USERS).unwrap_or_default();
+        let words: Vec<_> = compose.split_whitespace().map(str::to_owned).collect();
+        if !words.is_empty() {
             let ports = PUBLISHED.map(|(variable, _)| (variable, free_port()));
             return Ok(Self::Users(words, ports.into()));
         }
