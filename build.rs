@@ -7,8 +7,9 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=TIDEGATE_COMMIT");
     // A commit moves one of these; watching a file that is missing would rebuild every time.
-    for file in [".git/HEAD", ".git/logs/HEAD"] {
-        if Path::new(file).exists() {
+    for file in ["HEAD", "logs/HEAD"] {
+        let file = git(&["rev-parse", "--git-path", file]);
+        if let Some(file) = file.filter(|file| Path::new(file).exists()) {
             println!("cargo:rerun-if-changed={file}");
         }
     }
@@ -20,21 +21,19 @@ fn main() {
     println!("cargo:rustc-env=TIDEGATE_COMMIT={commit}");
 }
 
-/// The commit of this checkout; none in an unpacked archive that lies inside another repository.
+/// The commit of this checkout.
 fn from_git() -> Option<String> {
+    git(&["rev-parse", "--short=12", "HEAD"]).and_then(|text| well_formed(&text))
+}
+
+/// What git says about this checkout; none in an unpacked archive inside another repository.
+fn git(args: &[&str]) -> Option<String> {
     if !Path::new(".git").exists() {
         return None;
     }
-    let output = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8(output.stdout).ok())
-        .flatten()
-        .and_then(|text| well_formed(&text))
+    let output = Command::new("git").args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 /// A commit becomes part of a metric's name, so only what a commit can look like is taken.

@@ -106,6 +106,17 @@ pub enum Event<'a> {
         /// Open now.
         inflight: u64,
     },
+    /// Something went wrong in the plugin itself.
+    Fault {
+        /// Whose.
+        rule: &'a str,
+        /// When, by Envoy's clock.
+        at: Rfc3339,
+        /// The `kind` of `tidegate_faults_total`.
+        kind: &'static str,
+        /// How often, since the last line about it by the same worker.
+        count: u32,
+    },
 }
 
 /// A caller in [`Event::SurgeStarted`].

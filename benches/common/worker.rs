@@ -19,9 +19,9 @@ const OPEN: usize = 40;
 /// What arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// One in eight is looked at for its caller.
+    /// Its slot is given back at once when it ends.
     Request,
-    /// Each of them is.
+    /// Its slot is free with the next call.
     Connection,
 }
 

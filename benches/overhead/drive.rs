@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crate::harness::{connect, upstream::queue_many};
+use crate::harness::{connect, load::connect_from, upstream::queue_many};
 
 /// Open at once.
 const AT_ONCE: usize = 16;
@@ -16,17 +16,21 @@ const AT_ONCE: usize = 16;
 pub struct Requests {
     clients: Vec<(TcpStream, Vec<u8>)>,
     answer: Vec<u8>,
+    users: usize,
+    next: usize,
 }
 
+/// What a client sends; the digits are the user's.
+const REQUEST: &str = "GET /v1/orders HTTP/1.1\r\nhost: api.example\r\nx-user: u0000000\r\n\r\n";
+const DIGITS: usize = 7;
+
 impl Requests {
-    /// Connects them, and learns from the first answer how long an answer is.
-    pub fn to(address: SocketAddr) -> Self {
-        let clients = (0..AT_ONCE).map(|user| {
-            let request =
-                format!("GET /v1/orders HTTP/1.1\r\nhost: api.example\r\nx-user: u{user}\r\n\r\n");
-            (connect(address), request.into_bytes())
-        });
-        let mut clients: Vec<_> = clients.collect();
+    /// Connects them, and learns from the first answer how long an answer is. So many users take
+    /// turns.
+    pub fn to(address: SocketAddr, users: usize) -> Self {
+        let mut clients: Vec<_> = (0..AT_ONCE)
+            .map(|_| (connect(address), REQUEST.as_bytes().to_vec()))
+            .collect();
         let mut answer = Vec::new();
         for (stream, request) in &mut clients {
             stream.write_all(request).expect("sent");
@@ -37,7 +41,12 @@ impl Requests {
                 answer.extend_from_slice(&byte);
             }
         }
-        Self { clients, answer }
+        Self {
+            clients,
+            answer,
+            users,
+            next: 0,
+        }
     }
 
     /// How many were made at the beginning.
@@ -50,6 +59,8 @@ impl Requests {
         let batches = count.div_ceil(AT_ONCE);
         for _ in 0..batches {
             for (stream, request) in &mut self.clients {
+                self.next = (self.next + 1) % self.users;
+                sign(request, self.next);
                 stream.write_all(request).expect("sent");
             }
             for (stream, _) in &mut self.clients {
@@ -66,12 +77,22 @@ impl Requests {
     }
 }
 
+/// Writes the user into a request.
+fn sign(request: &mut [u8], user: usize) {
+    // Before the two ends of lines.
+    let end = request.len() - 4;
+    let digits = format!("{user:0DIGITS$}");
+    request[end - DIGITS..end].copy_from_slice(digits.as_bytes());
+}
+
 /// Connects, says something and hears it again from an upstream that sends it back, and leaves; so
-/// often at least, and how often.
-pub fn connections(address: SocketAddr, count: usize) -> usize {
+/// often at least, and how often. Each comes from the next address.
+pub fn connections(address: SocketAddr, count: usize, mut from: impl FnMut() -> Ipv4Addr) -> usize {
     let batches = count.div_ceil(AT_ONCE);
     for _ in 0..batches {
-        let mut clients: Vec<TcpStream> = (0..AT_ONCE).map(|_| connect(address)).collect();
+        let mut clients: Vec<TcpStream> = (0..AT_ONCE)
+            .map(|_| connect_from(from(), address))
+            .collect();
         for client in &mut clients {
             client.write_all(b"x").expect("sent");
         }
@@ -125,6 +146,14 @@ pub fn draw(stream: &mut TcpStream, bytes: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_signed_by_its_user() {
+        let mut request = REQUEST.as_bytes().to_vec();
+        sign(&mut request, 12_345);
+        let signed = REQUEST.replace("u0000000", "u0012345");
+        assert_eq!(String::from_utf8(request).unwrap(), signed);
+    }
 
     #[test]
     fn the_tap_gives_what_it_is_asked_for_as_often_as_it_is() {

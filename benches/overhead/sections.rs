@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -48,6 +48,7 @@ type Goal = (&'static str, &'static str, f64);
 /// Requests that Envoy answers itself.
 fn requests(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
     const EACH: usize = 800;
+    const USERS: usize = 16;
     const GOALS: &[Goal] = &[
         ("shadow", "noop_wat", 1.5),
         ("enforce", "noop_wat", 1.5),
@@ -63,7 +64,7 @@ fn requests(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
     let envoy = Envoy::start(&bootstrap(Layer::Http, &contenders, nowhere), 1);
     let mut clients: Vec<(Requests, usize)> = contenders
         .iter()
-        .map(|contender| Requests::to(envoy.listener(contender.slug)))
+        .map(|contender| Requests::to(envoy.listener(contender.slug), USERS))
         .map(|requests| (requests, 0))
         .collect();
     let costs = Costs::measure(contenders.len(), if quick { 30 } else { 200 }, |who| {
@@ -103,7 +104,7 @@ fn streams(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
     let costs = Costs::measure(contenders.len(), if quick { 15 } else { 100 }, |who| {
         let (address, sum) = &mut targets[who];
         let before = at_rest(&envoy);
-        let count = connections(*address, EACH);
+        let count = connections(*address, EACH, || Ipv4Addr::LOCALHOST);
         *sum += count;
         micros(at_rest(&envoy) - before) / count as f64
     });

@@ -1,9 +1,22 @@
-//! What one arrival costs with more rules, more callers and more workers. `cargo xtask bench slope`
-//! runs it.
+//! What one arrival costs with more rules, more callers and more workers: in the real Envoy, and in
+//! the engine alone. `cargo xtask bench slope` runs it.
 
 #[allow(dead_code, reason = "other benchmarks use the rest of it")]
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code, reason = "the other benchmark uses the rest of it")]
+#[path = "../overhead/contenders.rs"]
+mod contenders;
+#[allow(dead_code, reason = "the other benchmark uses the rest of it")]
+#[path = "../overhead/drive.rs"]
+mod drive;
+mod envoy;
+#[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
+#[path = "../../tests/envoy/harness/mod.rs"]
+mod harness;
+#[allow(dead_code, reason = "the other benchmark uses the rest of it")]
+#[path = "../overhead/rounds.rs"]
+mod rounds;
 mod rules;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -36,6 +49,8 @@ const A_LAP: u32 = 2_000;
 const RATE_PER_S: f64 = A_LAP as f64 * 10.0;
 /// No more than so much above the first of a row of cases.
 const FLAT: Wanted = Wanted::AtMost(1.2);
+/// In Envoy it is judged.
+const TOLD: (&str, Wanted) = ("an arrival", Wanted::Told);
 
 /// What can be measured lap by lap.
 trait Lapped {
@@ -47,12 +62,18 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let laps = if args.quick { 100 } else { 1_000 };
     let mut table = Table::begin("slope", ["ratio", "ns", "of"]);
+    envoy::slopes(&mut table, args.quick);
     for by in By::ALL {
         let cases = [1, 8, 64].map(|count| {
             let name = format!("{count} rules by {}", by.name());
             (name, Rules::new(by, count))
         });
-        slope(&mut table, laps, cases, Some("tick of each"));
+        slope(
+            &mut table,
+            laps,
+            cases,
+            [TOLD, ("tick of each", Wanted::Told)],
+        );
     }
     for (kind, name) in [
         (Kind::Request, "requests"),
@@ -62,7 +83,7 @@ fn main() -> ExitCode {
             let name = format!("{name} of {callers} callers");
             (name, Workers::new(1, callers, kind, Limited::Nothing))
         });
-        slope(&mut table, laps, cases, Some("tick"));
+        slope(&mut table, laps, cases, [TOLD, ("tick", Wanted::Told)]);
     }
     for (limited, name) in [
         (Limited::Nothing, "no limit"),
@@ -72,11 +93,13 @@ fn main() -> ExitCode {
             let name = format!("{workers} workers, {name}");
             (name, Workers::new(workers, 100, Kind::Request, limited))
         });
-        slope(&mut table, laps, cases, Some("tick of one"));
+        let parts = [("an arrival", FLAT), ("tick of one", Wanted::Told)];
+        slope(&mut table, laps, cases, parts);
     }
     println!(
-        "\n{} The median of {laps} laps of {A_LAP} arrivals, each beside the same lap of the first \
-         case.",
+        "\n{} In Envoy: what tidegate adds to the CPU time of a request or connection, the median of \
+         all rounds.\nThe rest is the engine alone, the median of {laps} laps of {A_LAP} arrivals, each \
+         beside the same\nlap of the first case.",
         table.verdict()
     );
     match args.json.map(|file| table.write(&file, args.quick)) {
@@ -94,7 +117,7 @@ fn slope<const N: usize>(
     table: &mut Table<3>,
     laps: usize,
     mut cases: [(String, impl Lapped); N],
-    tick: Option<&str>,
+    parts: [(&str, Wanted); 2],
 ) {
     let mut found: [Vec<[f64; 2]>; N] = [const { Vec::new() }; N];
     for lap in 0..laps + laps / 4 {
@@ -111,11 +134,7 @@ fn slope<const N: usize>(
         median(pairs.map(|(own, first)| own[what] / first[what]).collect())
     };
     let all = |found: &[[f64; 2]], what: usize| median(found.iter().map(|own| own[what]).collect());
-    let parts = [
-        (0, "an arrival", FLAT),
-        (1, tick.unwrap_or(""), Wanted::Told),
-    ];
-    for (what, part, wanted) in parts {
+    for (what, (part, wanted)) in parts.into_iter().enumerate() {
         for (place, ((name, _), own)) in cases.iter().zip(&found).enumerate() {
             table.add(Row {
                 case: format!("{name}: {part}"),

@@ -202,8 +202,8 @@ section!(RawConfig { mode, rules } "an object such as {\"mode\": \"shadow\"}");
     schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawRule {
-    /// The label in metrics and events. Filters of the same vm_id that name the same rule share
-    /// its budget.
+    /// The label in metrics and events: at most 63 of a-z, 0-9, `_` and `-`, with a letter or digit
+    /// first. Filters of the same vm_id that name the same rule share its budget.
     pub(super) name: Field<Of<String>>,
     /// What this rule does, when not what the configuration says.
     pub(super) mode: Field<Of<Mode>>,
@@ -215,14 +215,14 @@ pub(super) struct RawRule {
     pub(super) protocol: Field<Of<Protocol>>,
     /// The ceilings. Absent: none.
     pub(super) limits: Field<RawLimits>,
-    /// Who is a caller: one counts the arrivals of each. `none`, `source_ip`, `peer` (the URI SAN
+    /// Who is a caller; the arrivals and slots of each are counted. `none`, `source_ip`, `peer` (the URI SAN
     /// of the mTLS certificate), `sni`, `authority`, `header:NAME`, `postgres.user`,
     /// `postgres.database` or `postgres.application_name`.
     pub(super) key: Field<Of<Key>>,
     /// Who is a user, for stable service while only a share is served: `source_ip`,
     /// `header:NAME`, `cookie:NAME` or `key`.
     pub(super) sticky: Field<Of<Sticky>>,
-    /// Who is served first. The first that matches counts, at most 8; absent: all are equal.
+    /// Who is served first. The first that matches counts; absent: all are equal.
     pub(super) classes: Field<List<RawClass>>,
     /// When a surge is recognised.
     pub(super) surge: Field<RawSurge>,
@@ -232,8 +232,8 @@ pub(super) struct RawRule {
     pub(super) redirect: Field<RawRedirect>,
     /// How arrivals are refused.
     pub(super) reject: Field<RawReject>,
-    /// Whether `limits.inflight` is lowered while the upstream refuses, and raised in steps
-    /// afterwards. Only where it is asked for.
+    /// Whether `limits.inflight` is lowered while the upstream refuses, is slow to connect or says
+    /// nothing, and raised in steps afterwards.
     pub(super) adaptive: Field<Of<bool>>,
 }
 
@@ -282,7 +282,7 @@ section!(
 pub(super) struct RawLimits {
     /// Open at once: connections (TCP) or requests (HTTP).
     pub(super) inflight: Field<Of<f64>>,
-    /// New ones in any trailing second.
+    /// New ones that go on, in any trailing second.
     pub(super) arrivals_per_s: Field<Of<f64>>,
     /// TCP only: opened and not yet answered by the upstream.
     pub(super) connecting: Field<Of<f64>>,
@@ -301,7 +301,7 @@ section!(
     schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawClass {
-    /// What the class is called; not the same as another of the rule.
+    /// What the class is called, in the form of a rule's name; not the same as another of the rule.
     pub(super) name: Field<Of<String>>,
     /// All that is given must hold. Absent: everything matches, which only the last class may.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(rename = "match"))]
@@ -360,13 +360,14 @@ section!(
     schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawSurge {
-    /// How many times the baseline is a surge.
+    /// How many times the baseline is a surge; more where arrivals are noisy.
     pub(super) sensitivity: Field<Of<f64>>,
-    /// How many arrivals per second above the baseline at least.
+    /// How many arrivals beyond the baseline a surge has at least, in one window of 0.5 s to 32 s.
     pub(super) min_excess: Field<Of<f64>>,
-    /// How long the baseline is learned before anything is recognised.
+    /// How long the baseline is learned at first, before anything is recognised.
     pub(super) warm_up: Field<Of<Duration>>,
-    /// A hint for a cold start: the normal arrival rate, per second.
+    /// The normal arrival rate per second, where it is known: the baseline begins there, and there
+    /// is no warm-up.
     pub(super) baseline_per_s: Field<Of<f64>>,
 }
 
@@ -383,7 +384,7 @@ section!(
     schemars(default, deny_unknown_fields)
 )]
 pub(super) struct RawHold {
-    /// How long at most, from 1ms to 60s.
+    /// How long at most.
     pub(super) max_wait: Field<Of<Duration>>,
     /// How many at most at once, in each worker.
     pub(super) max_waiting: Field<Of<f64>>,
@@ -423,18 +424,18 @@ section!(RawRedirect { cluster, header } "an object such as {\"cluster\": \"orde
 pub(super) struct RawReject {
     /// HTTP: the status.
     pub(super) http_status: Field<Of<f64>>,
-    /// HTTP: when to try again, in the header `retry-after`; from 0s to 1h, in whole
-    /// milliseconds.
+    /// HTTP: when to try again, in whole milliseconds, for the header `retry-after`; each client is
+    /// told up to half as much again. `0s`: it is not told.
     pub(super) retry_after: Field<Of<Duration>>,
-    /// HTTP: the body, at most 4096 bytes.
+    /// HTTP: the body.
     pub(super) body: Field<Of<String>>,
     /// TCP: `close` the connection, or answer with the error message of the database's
     /// `protocol`, which needs tidegate-inspect.wasm and `protocol: postgres` or `mysql`.
     pub(super) tcp: Field<Of<WrittenTcp>>,
     /// TCP: the cluster that leads to the echo listener, for `tcp: protocol`.
     pub(super) cluster: Field<Of<String>>,
-    /// How long the refusal of a hot caller is kept (±50 %), so that it can't hammer, from
-    /// 100ms to 60s; `off`: it is refused at once. Over HTTP/2 and HTTP/3 it always is.
+    /// How long the refusal of a hot caller is kept (±50 %), so that it can't hammer; `off`: it is
+    /// refused at once. Over HTTP/2 and HTTP/3 it always is.
     pub(super) slow: Field<OrOff<Of<Duration>>>,
     /// How many refusals are kept at most at once, in each worker.
     pub(super) max_slow: Field<Of<f64>>,

@@ -1,8 +1,8 @@
 //! The JSON Schema of the configuration, from the types that read it.
 //!
-//! Types, names and descriptions come from [`raw`](super::raw) by derivation; ranges, defaults and what is required from the tables here, by path. Whatever
-//! [`parse`](super::parse) accepts is valid; what no schema can say, such as two rules of one name,
-//! is left to the parser.
+//! Types, names and descriptions come from [`raw`](super::raw) by derivation; ranges, defaults and
+//! what is required from the tables here, by path. Whatever [`parse`](super::parse) accepts is valid;
+//! what no schema can say, such as two rules of one name, is left to the parser.
 
 use alloc::{
     borrow::Cow,
@@ -38,7 +38,8 @@ pub fn json_schema() -> Value {
     let generator = settings.into_generator();
     let mut schema = generator.into_root_schema_for::<RawConfig>().to_value();
     if let Value::Object(fields) = &mut schema {
-        // What the reader wants to know first.
+        // What the reader wants to know first, and not the name of a type.
+        fields.remove("title");
         let title = ("title".to_string(), json!("tidegate configuration"));
         let first = fields.remove_entry("$schema").into_iter().chain([title]);
         *fields = first.chain(core::mem::take(fields)).collect();
@@ -48,6 +49,9 @@ pub fn json_schema() -> Value {
     }
     for (path, default) in defaults() {
         set(&mut schema, path, "default", default);
+    }
+    for (path, range) in spans() {
+        describe(&mut schema, path, &range);
     }
     unwrap_lines(&mut schema);
     schema
@@ -181,6 +185,24 @@ fn defaults() -> Vec<(&'static str, Value)> {
         ("rules[].reject.max_slow", json!(reject.max_slow)),
         ("rules[].adaptive", json!(false)),
     ])
+}
+
+/// The ranges of durations, for which a schema has no keyword.
+fn spans() -> [(&'static str, RangeInclusive<Duration>); 4] {
+    [
+        ("rules[].surge.warm_up", bounds::WARM_UP),
+        ("rules[].hold.max_wait", bounds::MAX_WAIT),
+        ("rules[].reject.retry_after", bounds::RETRY_AFTER),
+        ("rules[].reject.slow", bounds::SLOW),
+    ]
+}
+
+/// Says the range of a duration in its description.
+fn describe(schema: &mut Value, path: &str, range: &RangeInclusive<Duration>) {
+    let [least, most] = [range.start(), range.end()].map(|span| duration::text(*span));
+    if let Some(Value::String(text)) = at(schema, path).and_then(|s| s.get_mut("description")) {
+        *text += &format!(" From {least} to {most}.");
+    }
 }
 
 /// Sets a keyword of the schema at a path. A path that leads nowhere changes nothing; a test looks
@@ -322,6 +344,12 @@ fn pattern(pattern: &str) -> Schema {
     json_schema!({"type": "string", "pattern": pattern})
 }
 
+/// With an example, where the pattern is no help to a reader.
+fn such_as(example: &str, mut schema: Schema) -> Schema {
+    schema.insert("examples".to_string(), json!([example]));
+    schema
+}
+
 impl Shaped for String {
     fn shape() -> Schema {
         json_schema!({"type": "string"})
@@ -342,13 +370,13 @@ impl Shaped for bool {
 
 impl Shaped for Duration {
     fn shape() -> Schema {
-        pattern("^[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)$")
+        such_as("500ms", pattern("^[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)$"))
     }
 }
 
 impl Shaped for Cidr {
     fn shape() -> Schema {
-        pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$")
+        such_as("10.0.0.0/8", pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"))
     }
 }
 
@@ -404,7 +432,8 @@ mod tests {
         let mut schema = super::json_schema();
         let constraints = constraints().into_iter().map(|(path, ..)| path);
         let defaults = defaults().into_iter().map(|(path, _)| path);
-        for path in constraints.chain(defaults) {
+        let spans = spans().into_iter().map(|(path, _)| path);
+        for path in constraints.chain(defaults).chain(spans) {
             assert!(at(&mut schema, path).is_some(), "{path}");
         }
     }

@@ -32,6 +32,9 @@ const IDLE_BEAT: Duration = Duration::from_secs(1);
 /// than the ticks of an idle worker, shorter than what makes one dead.
 const STEADY_GAP: Duration = Duration::from_millis(1500);
 
+/// The same, where slots are idle that another worker may lack: so often that whoever waits for one
+/// has it within half of the time that it waits by default.
+const LEASE_BEAT: Duration = Duration::from_millis(50);
 /// So few free slots are scarce, however many there are in all: every worker may hide a few that
 /// it has not told to be free.
 const SCARCE: u64 = 64;
@@ -96,8 +99,8 @@ impl Mine {
 ///
 /// It asks the record for a batch of slots or tokens at once, and admits from its lease while that
 /// lasts; the others count a leased slot as taken, so the limits are exact. Slots are leased only
-/// while nobody could be refused because of the idle ones: in a surge, under a lowered limit, near the limit,
-/// or while anybody waits, each arrival asks. Who lacks a slot that others have idle says so, and has
+/// while there are plenty: in a surge, under a lowered limit, when a quarter of the slots is used or
+/// few are left, or while anybody waits, each arrival asks. Who lacks a slot that others have idle says so, and has
 /// it when they have ticked; what is closed stays leased until then.
 ///
 /// A slot that was given back becomes free with the
@@ -411,6 +414,12 @@ impl Gate {
             || self.gives_back_urgently()
     }
 
+    /// Whether slots are idle here that another worker may lack, so that a tick should come within
+    /// 50 ms.
+    pub fn has_idle_slots(&self) -> bool {
+        self.idle > 0
+    }
+
     /// Whether the upstream has not answered someone yet, and the rule limits how many those are.
     pub fn connects(&self) -> bool {
         self.mine.connecting > 0
@@ -478,10 +487,7 @@ impl Gate {
                     admitted = true;
                 }
             }
-            let tight = terms
-                .limits
-                .inflight
-                .is_some_and(|limit| is_scarce(limit, ledger.used()));
+            let tight = ledger.is_tight(&terms);
             let starves = ledger.others_are_idle() && candidates.iter().any(lacks_slot);
             let workers = ledger.workers(me);
             let idle = if admitted && rests {
@@ -707,7 +713,8 @@ impl Gate {
         let stale = self.told.as_ref().is_some_and(|old| {
             old.beat_ms.abs_diff(row.beat_ms) >= IDLE_BEAT.as_millis() as u64 / 2
         });
-        let due = since >= BEAT && (news || self.told.is_some() || !self.seen.is_idle());
+        let beat = if self.idle > 0 { LEASE_BEAT } else { BEAT };
+        let due = since >= beat && (news || self.told.is_some() || !self.seen.is_idle());
         let urgent = self.gives_back_urgently();
         if !(due || urgent || since >= IDLE_BEAT) {
             return;
@@ -873,7 +880,7 @@ fn batch(arrived: u32, (least, most): (u32, u32)) -> u32 {
 }
 
 /// Whether so many used slots leave few.
-fn is_scarce(limit: NonZeroU32, used: u64) -> bool {
+pub(super) fn is_scarce(limit: NonZeroU32, used: u64) -> bool {
     let limit = u64::from(limit.get());
     used * 4 >= limit || limit.saturating_sub(used) < SCARCE
 }

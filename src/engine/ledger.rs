@@ -6,7 +6,7 @@ use super::{
     arrivals::{Booking, Tokens},
     crowd::{Claim, Here, MAX_SEATS, Opens},
     decision::{Counted, MAX_CLASSES, Reason, Terms},
-    gate::Mine,
+    gate::{Mine, is_scarce},
     record::{PoolRecord, Row, Totals, WorkerId},
     tide::in_force,
     time::Timestamp,
@@ -117,13 +117,18 @@ impl<'a> Ledger<'a> {
     /// How many idle slots a worker takes, at most `batch`; it may keep twice as many. So of those
     /// that nobody could be refused for, at most a half is idle in all workers together.
     ///
-    /// None in a surge, while a lower limit is in force, and while anybody waits or lacked a slot.
+    /// None in a surge, while a lower limit is in force, while slots are scarce, and while anybody
+    /// waits or lacked one.
     pub fn idle(&self, terms: &Terms, batch: u32, me: WorkerId) -> u32 {
         let Some(limit) = terms.limits.inflight else {
             return 0;
         };
         let somebody_waits = self.others.waiting > 0 || self.others.short > 0;
-        if somebody_waits || !self.regime.is_calm() || !is_leased(terms) {
+        if somebody_waits
+            || !self.regime.is_calm()
+            || !is_leased(terms)
+            || is_scarce(limit, self.used())
+        {
             return 0;
         }
         let limit = u64::from(limit.get());
@@ -204,8 +209,14 @@ impl<'a> Ledger<'a> {
         new
     }
 
+    /// Whether slots are scarce.
+    pub fn is_tight(&self, terms: &Terms) -> bool {
+        let limit = terms.limits.inflight;
+        limit.is_some_and(|limit| is_scarce(limit, self.used()))
+    }
+
     /// How many are open, ghosts as well.
-    pub fn used(&self) -> u64 {
+    fn used(&self) -> u64 {
         self.others.open
             + self.others.ghosts
             + u64::from(self.mine.open)

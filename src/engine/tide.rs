@@ -493,6 +493,16 @@ impl TideRecord {
         }
     }
 
+    /// Whether a worker may say something else about the rule now, so that no two lines of it are
+    /// less than a second apart; it counts as said then.
+    pub fn may_say(&mut self, now: Timestamp) -> bool {
+        let free = passed(self.told, now, QUIET) && self.untold == Untold::default();
+        if free {
+            self.told = now;
+        }
+        free
+    }
+
     /// The next thing that is to be told, if it is time.
     fn notice(&mut self, now: Timestamp) -> Option<Notice> {
         if !passed(self.told, now, QUIET) {

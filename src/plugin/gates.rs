@@ -5,6 +5,7 @@ use core::{num::NonZeroU32, time::Duration};
 
 use super::{
     ending::ending,
+    faults::Faults,
     host::SharedData,
     matching::{Facts, Kind},
     metrics::Metrics,
@@ -16,8 +17,8 @@ use crate::engine::Answers;
 use crate::{
     config::{Key, Rule},
     engine::{
-        Decision, Fault, Mode, Outcome, Patience, Place, RATE_SPAN, Report, Sentry, StreamId,
-        Tally, Terms, Timestamp, Totals, Who, WorkerId,
+        Change, Decision, Fault, Mode, Outcome, Patience, Place, RATE_SPAN, Report, Sentry, Shared,
+        StreamId, Tally, Terms, TideRecord, Timestamp, Totals, Who, WorkerId,
     },
     store::{self, PREFIX, RuleKeys, RuleRecords},
 };
@@ -30,7 +31,8 @@ const TELL_MS: u64 = 100;
 #[derive(Debug)]
 pub struct Guard {
     pub rule: Rule,
-    terms: Terms,
+    /// For a request and for a connection.
+    terms: [Terms; 2],
     gate: usize,
     /// Keeps the gate: it is dropped when nobody has its token.
     _token: Rc<()>,
@@ -38,14 +40,11 @@ pub struct Guard {
 
 impl Guard {
     /// What is said about an arrival of that kind.
-    fn terms(&self, kind: Kind) -> Terms {
-        let redirect = self.rule.redirect.as_ref();
-        Terms {
-            redirects: redirect.is_some_and(|redirect| match kind {
-                Kind::Http => redirect.header.is_some(),
-                Kind::Tcp => redirect.cluster.is_some(),
-            }),
-            ..self.terms
+    fn terms(&self, kind: Kind) -> &Terms {
+        let [http, tcp] = &self.terms;
+        match kind {
+            Kind::Http => http,
+            Kind::Tcp => tcp,
         }
     }
 }
@@ -57,6 +56,7 @@ struct Entry {
     keys: RuleKeys,
     token: Rc<()>,
     metrics: Metrics,
+    faults: Faults,
     /// None until this machine is a worker.
     sentry: Option<Sentry>,
     curiosity: Curiosity,
@@ -95,9 +95,14 @@ impl Gates {
         for (slots, class) in terms.reserved.iter_mut().zip(&rule.classes) {
             *slots = class.reserved;
         }
+        let redirect = rule.redirect.as_ref();
+        let redirects = [
+            redirect.is_some_and(|redirect| redirect.header.is_some()),
+            redirect.is_some_and(|redirect| redirect.cluster.is_some()),
+        ];
         Guard {
+            terms: redirects.map(|redirects| Terms { redirects, ..terms }),
             rule,
-            terms,
             gate: index,
             _token: token,
         }
@@ -108,6 +113,7 @@ impl Gates {
             keys: RuleKeys::new(rule.name.as_str()),
             token: Rc::default(),
             metrics: Metrics::define(rule.name.as_str()),
+            faults: Faults::default(),
             sentry: None,
             curiosity: Curiosity::default(),
             shown: (Totals::default(), 0),
@@ -146,7 +152,7 @@ impl Gates {
         let entry = self.entries.get(guard.gate).and_then(Option::as_ref);
         entry
             .and_then(|entry| entry.sentry.as_ref())
-            .is_none_or(|sentry| sentry.gate().asks(&guard.terms(kind)))
+            .is_none_or(|sentry| sentry.gate().asks(guard.terms(kind)))
     }
 
     /// Decides about the arrival of the effective context.
@@ -166,7 +172,7 @@ impl Gates {
         let (worker, seed) = match worker {
             Ok(worker) => worker,
             Err(fault) => {
-                entry.metrics.fault(fault);
+                entry.fault(fault);
                 return (Decision::Admit, Place::Nowhere);
             }
         };
@@ -192,7 +198,7 @@ impl Gates {
         let mut shared = SharedData;
         let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
         let terms = guard.terms(kind);
-        let (decision, place, news) = sentry.on_arrival(id, &terms, who, now, &mut records);
+        let (decision, place, news) = sentry.on_arrival(id, terms, who, now, &mut records);
         let replaced = records.replaced();
         if replaced || news.is_some() {
             entry.show(news.map(|news| news.map(Some)), replaced, now);
@@ -262,7 +268,7 @@ impl Gates {
         };
         let user = || who::user(&guard.rule, &Facts::new(kind));
         let class = who::class_at(&guard.rule, class);
-        sentry.on_introduced(caller, user, class, &guard.terms)
+        sentry.on_introduced(caller, user, class, guard.terms(kind))
     }
 
     /// A caller is known whose stream has ended.
@@ -286,7 +292,7 @@ impl Gates {
     /// Counts a fault of the shell's.
     pub fn fault(&mut self, guard: &Guard, fault: Fault) {
         if let Some(entry) = self.entry(guard.gate) {
-            entry.metrics.fault(fault);
+            entry.fault(fault);
         }
     }
 
@@ -303,7 +309,7 @@ impl Gates {
                 let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
                 sentry.serve(now, &mut records, outcomes);
                 if records.replaced() {
-                    entry.metrics.fault(Fault::RecordReplaced);
+                    entry.fault(Fault::RecordReplaced);
                 }
             }
             if tell {
@@ -319,12 +325,12 @@ impl Gates {
         }
     }
 
-    /// Whether somebody at the gate of a rule waits for the next tick.
-    pub fn hurries(&self, guard: &Guard) -> bool {
+    /// How soon the gate of a rule needs a tick.
+    pub fn haste(&self, guard: &Guard) -> Haste {
         self.entries
             .get(guard.gate)
             .and_then(|entry| entry.as_ref()?.sentry.as_ref())
-            .is_some_and(|sentry| sentry.gate().needs_fast_tick())
+            .map_or(Haste::None, haste)
     }
 
     /// Whether anything is connecting that a rule limits.
@@ -333,10 +339,9 @@ impl Gates {
         self.sentries().any(|sentry| sentry.gate().connects())
     }
 
-    /// Whether somebody waits for the next tick.
-    pub fn needs_fast_tick(&self) -> bool {
-        self.sentries()
-            .any(|sentry| sentry.gate().needs_fast_tick())
+    /// How soon a tick is needed.
+    pub fn most_haste(&self) -> Haste {
+        self.sentries().map(haste).max().unwrap_or(Haste::None)
     }
 
     /// Whether nothing is open here, nor anywhere as far as is known.
@@ -389,6 +394,9 @@ impl Entry {
         let seen = sentry.gate().seen();
         if tally != Tally::default() {
             self.metrics.count(&tally);
+            for (fault, times) in Fault::ALL.into_iter().zip(tally.faults) {
+                self.faults.add(fault, times);
+            }
         }
         let rate = seen.arrived.div_ceil(RATE_SPAN.as_secs().max(1));
         // Whoever saw something tells it again, for another worker may have told an older sum.
@@ -397,18 +405,40 @@ impl Entry {
             self.shown = (seen, rate);
         }
         self.show(Some(report), replaced, now);
+        let (keys, surge) = (&self.keys, self.rule.surge);
+        self.faults.tell(self.rule.name.as_str(), now, || {
+            let mut shared = SharedData;
+            let mut records = RuleRecords::new(&mut shared, keys, surge);
+            let free = Shared::<TideRecord>::update(&mut records, |tide| match tide.may_say(now) {
+                true => Change::Write(true),
+                false => Change::Keep(false),
+            });
+            // What the workers share may be what is at fault.
+            free.unwrap_or(true)
+        });
+    }
+
+    /// Counts what went wrong.
+    fn fault(&mut self, fault: Fault) {
+        self.metrics.fault(fault);
+        self.faults.add(fault, 1);
     }
 
     /// Shows what all workers found out, and says what is to be told.
-    fn show(&self, report: Option<Result<Option<Report>, Fault>>, replaced: bool, now: Timestamp) {
+    fn show(
+        &mut self,
+        report: Option<Result<Option<Report>, Fault>>,
+        replaced: bool,
+        now: Timestamp,
+    ) {
         if replaced {
-            self.metrics.fault(Fault::RecordReplaced);
+            self.fault(Fault::RecordReplaced);
         }
-        let Some(sentry) = &self.sentry else { return };
         match report {
             None | Some(Ok(None)) => {}
-            Some(Err(fault)) => self.metrics.fault(fault),
+            Some(Err(fault)) => self.fault(fault),
             Some(Ok(Some(report))) => {
+                let Some(sentry) = &self.sentry else { return };
                 self.metrics.show_report(&report, limit(&self.rule));
                 if let Some(notice) = report.notice {
                     let seen = sentry.gate().seen();
@@ -421,6 +451,27 @@ impl Entry {
                 }
             }
         }
+    }
+}
+
+/// How soon a tick is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Haste {
+    /// Some time.
+    None,
+    /// Slots are idle that another worker may lack.
+    IdleSlots,
+    /// Somebody waits for it.
+    Waiting,
+}
+
+fn haste(sentry: &Sentry) -> Haste {
+    if sentry.gate().needs_fast_tick() {
+        Haste::Waiting
+    } else if sentry.gate().has_idle_slots() {
+        Haste::IdleSlots
+    } else {
+        Haste::None
     }
 }
 

@@ -35,6 +35,7 @@
 
 mod ending;
 mod exports;
+mod faults;
 mod gates;
 mod host;
 mod http;

@@ -11,7 +11,7 @@ use core::{
 use std::collections::HashMap;
 
 use super::{
-    gates::{self, Gates, Guard},
+    gates::{self, Gates, Guard, Haste},
     host::{self, Level},
     http,
     matching::{Facts, Kind},
@@ -28,6 +28,7 @@ use crate::{
 
 /// Tick periods in ms. The host makes about 4 ms of the fast one.
 const FAST: u32 = 2;
+const LEASING: u32 = 50;
 const STEADY: u32 = 100;
 const IDLE: u32 = 1000;
 
@@ -530,21 +531,22 @@ impl Vm {
     /// Ticks faster if somebody waits for it, or at all. Never slower, for that restarts a timer
     /// that a busy worker would then never see fire.
     fn hurry(&mut self, root: u32, guarded: &Guarded) {
-        let fast = guarded
-            .guard()
-            .is_some_and(|guard| self.gates.hurries(guard));
-        let wanted = if fast { FAST } else { STEADY };
+        let guard = guarded.guard();
+        let wanted = match guard.map_or(Haste::None, |guard| self.gates.haste(guard)) {
+            Haste::Waiting => FAST,
+            Haste::IdleSlots => LEASING,
+            Haste::None => STEADY,
+        };
         self.set_period(root, wanted, |now, wanted| now == 0 || wanted < now);
     }
 
     /// Ticks as fast as is needed now.
     fn calm_down(&mut self, root: u32) {
-        let wanted = if self.gates.needs_fast_tick() {
-            FAST
-        } else if self.streams.is_empty() && self.gates.is_idle() {
-            IDLE
-        } else {
-            STEADY
+        let wanted = match self.gates.most_haste() {
+            Haste::Waiting => FAST,
+            Haste::IdleSlots => LEASING,
+            Haste::None if self.streams.is_empty() && self.gates.is_idle() => IDLE,
+            Haste::None => STEADY,
         };
         self.set_period(root, wanted, |now, wanted| now != wanted);
     }

@@ -23,7 +23,7 @@ fn findings(err: &str) -> Vec<String> {
 }
 
 /// Checks text, and gives what is found.
-fn found(text: &str) -> Vec<String> {
+pub fn found(text: &str) -> Vec<String> {
     let checked = run_with(&["check", "-"], text);
     assert_eq!(checked.code, 1, "{text}\n{}{}", checked.out, checked.err);
     assert_eq!(checked.out, "");

@@ -17,7 +17,7 @@ fn a_log_becomes_a_post_mortem_in_markdown() {
         "| `<b>\\|ˋxˋ` | 4.0 | 0.0 | new | 1 % |\n",
         "| `hot_caller` | 15,100 |\n",
         "- When: 2026-01-09 15:00:20 to after the log: it was not over\n",
-        "- 2026-01-09 15:00:05.100 `orders-db`: the inflight limit was lowered from 100 to 80\n",
+        "- 2026-01-09 15:00:05.100 `orders-db`: the inflight limit was lowered to 80, with 100 inflight\n",
     ] {
         assert!(told.out.contains(part), "{part}\n---\n{}", told.out);
     }

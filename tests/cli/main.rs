@@ -1,7 +1,11 @@
 //! The companion as it is run: arguments and files in; exit code, stdout and stderr out.
 
 mod check;
+mod crds;
 mod explain;
+mod mesh;
+#[path = "../pages.rs"]
+mod pages;
 mod readme;
 mod replay;
 mod shell;

@@ -50,6 +50,19 @@ fn the_published_schema_is_the_one_that_is_printed() {
 }
 
 #[test]
+fn the_page_of_the_configuration_is_the_one_that_is_printed() {
+    let page = run(&["schema", "--format", "markdown"]);
+    assert_eq!((page.code, page.err.as_str()), (0, ""));
+    let path = root().join("docs/configuration.md");
+    let published = std::fs::read_to_string(path).expect("the page");
+    assert!(
+        page.out == published,
+        "docs/configuration.md is old; write it anew: \
+         cargo run --bin tidegatectl -- schema --format markdown > docs/configuration.md"
+    );
+}
+
+#[test]
 fn colours_are_for_who_wants_them() {
     let arguments = ["check", "envoy/tcp.yaml", "tests/cli/data/bad.yaml"];
     let escape = |text: &str| text.contains('\u{1b}');

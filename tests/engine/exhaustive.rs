@@ -297,24 +297,20 @@ fn two_workers_never_open_more_than_two_slots_and_lose_none() {
 
 #[test]
 fn two_workers_with_idle_slots_never_open_more_than_the_limit_and_lose_none() {
-    // Both have some open, some closed again, and some idle.
-    let mut start = Model::new(20);
-    for worker in [0, 1] {
-        // So many come that it pays to take slots in advance.
-        for _ in 0..400 {
-            assert!(start.act(Act::Arrive(worker), None));
-            start.act(Act::Close(worker), None);
-        }
-        start.act(Act::Tick(worker), None);
+    let limit = 100;
+    let mut start = Model::new(limit);
+    // So many come to one that it pays to take slots in advance.
+    for _ in 0..400 {
+        assert!(start.act(Act::Arrive(1), None));
+        start.act(Act::Close(1), None);
     }
-    for worker in [0, 1] {
-        (0..3).for_each(|_| assert!(start.act(Act::Arrive(worker), None)));
-    }
-    for act in [Act::Pass, Act::Tick(0), Act::Tick(1), Act::Pass] {
+    for act in [Act::Tick(1), Act::Pass, Act::Tick(1), Act::Pass] {
         start.act(act, None);
     }
-    // One takes what the others leave it, so that few steps fill all.
-    (0..7).for_each(|_| assert!(start.act(Act::Arrive(0), None)));
+    (0..2).for_each(|_| assert!(start.act(Act::Arrive(1), None)));
+    // The other takes nearly all that is left, so that few steps fill all.
+    let held = start.record.totals().held as u32;
+    (0..limit - held - 2).for_each(|_| assert!(start.act(Act::Arrive(0), None)));
     let totals = start.record.totals();
     assert!(totals.held > totals.open, "nothing is idle: {totals:?}");
     let states = explore(&start, 4);

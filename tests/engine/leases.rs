@@ -125,6 +125,34 @@ fn a_starved_worker_gets_every_idle_slot_of_the_others_within_one_tick() {
 }
 
 #[test]
+fn idle_slots_are_given_back_within_50_ms_when_another_worker_starves() {
+    let world = World::new(2, enforce(inflight(100)));
+    warm_up(&world, 0);
+    assert!(world.workers[0].borrow().gate.has_idle_slots());
+    while world.arrive(1) == Decision::Admit {}
+    assert!(world.open() < 100, "none is idle");
+    world.pass(50);
+    world.tick(0);
+    while world.arrive(1) == Decision::Admit {}
+    assert_eq!(world.open(), 100);
+    assert!(!world.workers[0].borrow().gate.has_idle_slots());
+}
+
+#[test]
+fn no_slot_is_idle_when_a_quarter_is_used() {
+    let world = World::new(1, enforce(inflight(1000)));
+    warm_up(&world, 0);
+    let idle = |world: &World| row(world, 1).map_or(0, |row| row.leased - row.open);
+    for (open, some) in [(240, true), (251, false)] {
+        while world.open() < open {
+            assert_eq!(world.arrive(0), Decision::Admit);
+        }
+        world.beat();
+        assert_eq!(idle(&world) > 0, some, "{open} open");
+    }
+}
+
+#[test]
 fn near_the_limit_no_slot_is_idle_and_a_freed_one_is_told_within_a_fast_tick() {
     let world = World::new(2, enforce(inflight(100)));
     warm_up(&world, 0);

@@ -357,3 +357,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whoever_says_something_else_keeps_a_second_from_what_was_said() {
+    let mut tide = TideRecord::fresh(DetectorConfig::default());
+    let at = |ms: u64| Timestamp::from_millis(1_700_000_000_000 + ms);
+    assert!(tide.may_say(at(0)));
+    assert!(!tide.may_say(at(999)));
+    assert!(tide.may_say(at(1000)));
+    assert!(!tide.may_say(at(1500)));
+    // A clock that steps far back silences nobody.
+    assert!(tide.may_say(Timestamp::from_millis(1)));
+}

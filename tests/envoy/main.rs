@@ -16,10 +16,14 @@ mod grpc;
 mod harness;
 mod hold;
 mod http;
+mod loading;
 mod memory;
+mod mesh;
 mod modes;
 mod mysql;
 mod observed;
+#[path = "../pages.rs"]
+mod pages;
 mod postgres;
 mod prometheus;
 mod promql;

@@ -8,7 +8,7 @@ use tidegate::engine::Spread;
 use crate::{
     dashboard::{Dashboard, between},
     harness::{
-        Conduct, Envoy, HTTP, Load, Upstream, load, places,
+        Conduct, Envoy, HTTP, Load, Upstream, http, load, places,
         prometheus::{Programs, Prometheus, Sample, programs},
         until,
     },
@@ -188,6 +188,39 @@ fn says_what_to_do(alert: &Value) -> BTreeSet<String> {
     let labels = between(&words, "{{", "}}")
         .filter_map(|inside| inside.strip_prefix("$labels.").map(str::to_owned));
     labels.collect()
+}
+
+/// A module that begins, and fails at the first request.
+const TRAPPING: &str = r#"(module
+    (memory (export "memory") 1)
+    (func (export "malloc") (param i32) (result i32) i32.const 1024)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_context_create") (param i32 i32))
+    (func (export "proxy_on_configure") (param i32 i32) (result i32) i32.const 1)
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)
+    (func (export "proxy_on_delete") (param i32)))"#;
+
+#[test]
+fn a_virtual_machine_that_fails_is_counted_where_the_alert_looks() {
+    const COUNTER: &str = "envoy_wasm_tidegate_vm_reload_success";
+    assert!(shipped(RULES).contains(COUNTER));
+    let folder = places::Folder::new();
+    let module = folder.path().join("tidegate.wasm");
+    fs::write(&module, wat::parse_str(TRAPPING).expect("a module")).expect("written");
+    let ours = places::given("TIDEGATE_WASM_DIR").join("tidegate.wasm");
+    let [ours, module] = [&ours, &module].map(|path| path.to_str().expect("a path in UTF-8"));
+    let nowhere = ([127, 0, 0, 1], 9).into();
+    let envoy = Envoy::start(&HTTP.before(nowhere).set(ours, module), 1).complains();
+    assert_eq!(envoy.metrics().sum(COUNTER, &[]), 0.0);
+    let address = envoy.listener(HTTP.listener);
+    // Whoever comes in the back-off is refused; the next machine is begun after it.
+    until(|| {
+        assert_eq!(http::get(address, "/").status, 503);
+        let count = envoy.metrics().sum(COUNTER, &[]);
+        (count >= 1.0)
+            .then_some(())
+            .ok_or_else(|| "it is not counted".to_owned())
+    });
 }
 
 /// A surge, an upstream that bears less than the limit, and a rule that is only tried.

@@ -66,6 +66,9 @@ fn the_refusal_of_a_hot_callers_request_is_kept_for_a_while_and_costs_no_slot() 
     });
     assert!(metrics.rule(RULE, "tidegate_inflight") <= LIMIT);
     assert!(full(&metrics) > 0.0, "{}", metrics.told());
+    let told = envoy.until_event(RULE, "fault");
+    assert_eq!(told.text("kind"), "refusals_full");
+    assert!(told.number("count") >= 1.0);
     upstream.release();
     let flood = flood.end();
     let refused: Vec<_> = flood.iter().filter(|visit| !visit.served()).collect();

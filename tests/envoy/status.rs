@@ -444,7 +444,7 @@ fn text_of_the_stats_is_shown_as_text_and_more_rules_than_there_can_be_are_not_s
     let shown = browser.evaluate(
         "(() => {
             const evil = '<img src=x onerror=alert(1)>\"&amp;';
-            const numbers = [['phase', 9], ['rejected_total', 3], [`rejected_total ${evil}`, 3]];
+            const numbers = [['phase', 9], ['rejected_total', 3], [`rejected_total ${evil}`, 3], [`rejected_total ${'y'.repeat(99)}`, 99999999]];
             const rules = new Map([[evil, new Map(numbers)], ['x'.repeat(63), new Map(numbers)]]);
             new Page().show(performance.now(), { rules, builds: new Set([evil]) });
             const { scrollWidth } = document.documentElement;

@@ -1,10 +1,10 @@
 //! The benchmarks.
 
 mod detect;
-mod memory;
 mod overhead;
 mod plain;
 mod surge;
+mod with_envoy;
 mod workers;
 
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ const BENCHES: &[Bench] = &[
     (
         "memory",
         "what a virtual machine holds after a million callers, and how long it takes to load",
-        memory::run,
+        with_envoy::memory,
     ),
     (
         "overhead",
@@ -45,7 +45,7 @@ const BENCHES: &[Bench] = &[
     (
         "slope",
         "what one arrival costs with more rules, callers and workers",
-        |ctx, args| plain::run(ctx, SLOPE, args),
+        with_envoy::slope,
     ),
     (
         "surge",
@@ -64,11 +64,6 @@ const GATE: Plain = Plain {
     command: "cargo xtask bench gate",
     about: "What one arrival costs in the engine while all is calm: beside a check of governor, and an \
         observation of pingora-limits",
-};
-const SLOPE: Plain = Plain {
-    name: "slope",
-    command: "cargo xtask bench slope",
-    about: "What one arrival costs with 1 to 64 rules, 10 to 1,000,000 callers, and 1 to 64 workers",
 };
 
 /// Runs the benchmark of that name; lists them all when there is none of it.

@@ -9,13 +9,18 @@ mod demo;
 mod engine;
 mod envoy;
 mod module;
+mod package;
 mod process;
 mod setup;
+#[cfg(test)]
+mod testing;
 mod tests;
 mod toolchain;
 mod tools;
 mod ui;
 mod wasm;
+#[cfg(test)]
+mod workflows;
 
 use std::process::ExitCode;
 
@@ -49,6 +54,8 @@ enum Commands {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Build what a release consists of into target/package, the same bytes each time
+    Package(package::Options),
     /// Formatting, lints for both targets, documentation
     Check,
     /// Set up, build, and run every test
@@ -98,6 +105,7 @@ fn run(ctx: &Context, command: Commands) -> Result<ExitCode> {
         }
         Commands::Demo(options) => return demo::run(ctx, &options),
         Commands::Envoy { config, args } => envoy::run(ctx, &config, &args)?,
+        Commands::Package(options) => package::run(ctx, &options)?,
         Commands::Check => check::run(ctx)?,
         Commands::Test { args } => tests::run(ctx, &args)?,
         Commands::WasmTest { args } => tests::wasm(ctx, &args)?,
@@ -111,21 +119,24 @@ mod cli_tests {
     use super::*;
 
     #[test]
-    fn every_command_of_the_readme_exists() {
-        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-        let readme = std::fs::read_to_string(readme).unwrap();
-        let commands: Vec<_> = readme
-            .split("cargo xtask ")
-            .skip(1)
-            .filter_map(|rest| rest.split(['`', '#', '\n']).next())
-            .collect();
-        assert!(commands.len() >= 6, "{commands:?}");
-        for command in commands {
-            let words = ["xtask"].into_iter().chain(command.split_whitespace());
-            if let Err(error) = Cli::try_parse_from(words) {
-                panic!("cargo xtask {command}: {error}");
+    fn every_command_of_the_readme_and_the_documentation_exists() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let docs = std::fs::read_dir(format!("{root}/docs")).unwrap();
+        let docs = docs.map(|entry| entry.unwrap().path());
+        let docs = docs.filter(|path| path.extension().is_some_and(|found| found == "md"));
+        let mut count = 0;
+        for page in docs.chain([format!("{root}/README.md").into()]) {
+            let text = std::fs::read_to_string(&page).unwrap();
+            let commands = text.split("cargo xtask ").skip(1);
+            for command in commands.filter_map(|rest| rest.split(['`', '#', '\n']).next()) {
+                let words = ["xtask"].into_iter().chain(command.split_whitespace());
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{}: cargo xtask {command}: {error}", page.display());
+                }
+                count += 1;
             }
         }
+        assert!(count >= 6, "{count}");
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Part {
     Chromium,
     /// A Docker engine for envoy/compose.yaml; its test is skipped without.
     Engine,
+    /// What reads OCI images and publishes releases; its tests are skipped without.
+    Publishing,
     /// Real HAProxy, to compare with.
     HaProxy,
     /// Real PgBouncer, to compare with.
@@ -46,7 +48,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -58,6 +60,7 @@ impl Part {
         Self::Prometheus,
         Self::Chromium,
         Self::Engine,
+        Self::Publishing,
     ];
 
     /// Whether there is nothing to do.
@@ -76,6 +79,7 @@ impl Part {
             }
             Self::Chromium => Ok(CHROMIUM.is_there() || CHROMIUM.was_skipped(ctx)),
             Self::Engine => Ok(engine::is_there(&ctx.checkout) || ENGINE.was_skipped(ctx)),
+            Self::Publishing => Ok(PUBLISHING.is_there() || PUBLISHING.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
@@ -101,6 +105,7 @@ impl Part {
                 Ok(()) => Ok(()),
                 Err(error) => ENGINE.skip(ctx, &format!("{error:#}")),
             },
+            Self::Publishing => PUBLISHING.install(ctx),
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
         }
@@ -163,6 +168,14 @@ pub const ENGINE: Optional = Optional {
     without: "the test that runs envoy/compose.yaml is skipped",
 };
 
+/// What the release workflow runs, and a second opinion on the images.
+pub const PUBLISHING: Optional = Optional {
+    name: "skopeo",
+    programs: &["skopeo", "umoci", "gh"],
+    packages: &["skopeo", "umoci", "gh"],
+    without: "the tests of the images and of the release workflow are skipped",
+};
+
 /// What has a queue with priorities.
 const HAPROXY: Optional = Optional {
     name: "haproxy",
@@ -183,6 +196,11 @@ impl Optional {
     /// Whether every program is there.
     pub fn is_there(&self) -> bool {
         self.programs.iter().all(|program| which(program).is_some())
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// What is lost without it, and what to type.
@@ -243,7 +261,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
     for optional in [
-        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, ENGINE, HAPROXY, PGBOUNCER,
+        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, PUBLISHING, ENGINE, HAPROXY, PGBOUNCER,
     ] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {

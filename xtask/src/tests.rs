@@ -8,7 +8,7 @@ use crate::{
     checkout::Context,
     engine,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, CHROMIUM, ENGINE, MARIADB, PROMETHEUS, Part},
+    setup::{self, CHROMIUM, ENGINE, MARIADB, PROMETHEUS, PUBLISHING, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -20,31 +20,20 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
     plugin::build(ctx).context("step build failed")?;
     wasm(ctx, &[]).context("step wasm-test failed")?;
     native(ctx, args).context("step native tests failed")?;
-    let lost = [
-        (MARIADB.is_there(), &MARIADB, ", but without a real MariaDB"),
-        (
-            CHROMIUM.is_there(),
-            &CHROMIUM,
-            ", but without a real Chromium",
-        ),
-        (
-            tools::prometheus_bin(&ctx.checkout).is_some(),
-            &PROMETHEUS,
-            ", but without a real Prometheus",
-        ),
-        (
-            engine::is_there(&ctx.checkout),
-            &ENGINE,
-            ", but without a Docker engine",
-        ),
+    let optional = [
+        (MARIADB.is_there(), &MARIADB),
+        (tools::prometheus_bin(&ctx.checkout).is_some(), &PROMETHEUS),
+        (CHROMIUM.is_there(), &CHROMIUM),
+        (PUBLISHING.is_there(), &PUBLISHING),
+        (engine::is_there(&ctx.checkout), &ENGINE),
     ];
-    let lost = lost.into_iter().filter(|(is_there, ..)| !is_there);
-    let without: String = lost
-        .map(|(_, optional, words)| {
+    let mut without = String::new();
+    for (is_there, optional) in optional {
+        if !is_there {
             ctx.ui.warn(&optional.loss());
-            words
-        })
-        .collect();
+            without = format!("{without}, but without {}", optional.name());
+        }
+    }
     eprintln!(
         "cargo xtask test: everything passed in {:.0} s (build, wasm tests, native tests){without}",
         since.elapsed().as_secs_f64()

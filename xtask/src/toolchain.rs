@@ -1,6 +1,7 @@
 //! Which toolchain builds for wasm: the current one, with rustup's help or without, or Debian's.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -213,7 +214,7 @@ fn facts(checkout: &Checkout, need: Need) -> Facts {
 }
 
 /// The compiler that cargo runs.
-fn current_rustc() -> Command {
+pub fn current_rustc() -> Command {
     tool(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
 }
 
@@ -275,16 +276,35 @@ impl Toolchain {
         command
     }
 
-    /// Flags that keep this machine's folders out of the modules, as cargo encodes them.
+    /// Flags for the modules, as cargo encodes them.
+    ///
+    /// Where the standard library is compiled with them, a panic has no words: there is nobody to
+    /// hear them in a virtual machine, and they are a sixteenth of a module.
+    pub fn module_flags(self, checkout: &Checkout) -> String {
+        let mut flags = self.remaps(checkout);
+        if self == Self::Debian {
+            flags += "\u{1f}-Zunstable-options\u{1f}-Cpanic=immediate-abort";
+        }
+        flags
+    }
+
+    /// Flags that keep this machine's folders out of what is built, as cargo encodes them.
+    ///
+    /// They depend on which registries have been used, so the crates must have been fetched.
     pub fn remaps(self, checkout: &Checkout) -> String {
         let sysroot = match self {
             Self::Current => sysroot(current_rustc()),
             Self::Debian => Some(PathBuf::from("/usr")),
         };
         let mut pairs = vec![(checkout.root.clone(), "/tidegate")];
-        let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
-        if let Some(home) = env::var_os("CARGO_HOME").map(PathBuf::from).or(home) {
+        if let Some(home) = cargo_home() {
+            // The folder of a registry is named after its host, which may be a mirror inside a
+            // company. Of two prefixes that fit, the later one counts.
+            let sources = fs::read_dir(home.join("registry/src")).into_iter();
+            let sources = sources.flatten().flatten().map(|entry| entry.path());
+            let sources: BTreeSet<PathBuf> = sources.collect();
             pairs.push((home, "/cargo"));
+            pairs.extend(sources.into_iter().map(|source| (source, "/cargo")));
         }
         if let Some(source) = sysroot.map(|root| root.join("lib/rustlib/src/rust")) {
             if let Ok(real) = source.canonicalize() {
@@ -298,6 +318,12 @@ impl Toolchain {
             .collect();
         flags.join("\u{1f}")
     }
+}
+
+/// Where cargo keeps the sources of crates.
+pub fn cargo_home() -> Option<PathBuf> {
+    let default = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or(default)
 }
 
 /// Debian's cargo, with nothing of the toolchain that runs this process.

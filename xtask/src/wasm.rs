@@ -40,6 +40,8 @@ pub fn build(ctx: &Context) -> Result<PathBuf> {
     let _guard = setup::lock(ctx)?;
     let toolchain = toolchain::ensure(ctx, Need::Build)?;
     let optimizer = Optimizer::find(ctx);
+    let fetch = toolchain.cargo(ctx, "fetch", &["--locked"]);
+    logged(ctx, "fetch the crates", fetch)?;
     let built = Kind::ALL
         .into_iter()
         .map(|kind| build_one(ctx, toolchain, optimizer.as_ref(), kind))
@@ -60,7 +62,10 @@ pub fn build_noop(ctx: &Context) -> Result<PathBuf> {
         "build",
         &["--release", "--locked", "--manifest-path", manifest],
     );
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain.remaps(&ctx.checkout));
+    cargo.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        toolchain.module_flags(&ctx.checkout),
+    );
     logged(ctx, "compile noop.wasm", cargo)?;
     let wasm = ctx.checkout.wasm_target().join(TARGET);
     let raw = read(&wasm.join("release/noop.wasm"))?;
@@ -82,7 +87,10 @@ fn build_one(
     let name = kind.file_name();
     let mut cargo = toolchain.cargo(ctx, "build", &["--profile", "plugin", "--lib"]);
     cargo.args(kind.features());
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain.remaps(&ctx.checkout));
+    cargo.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        toolchain.module_flags(&ctx.checkout),
+    );
     logged(ctx, &format!("compile {name}"), cargo)?;
     let linked = ctx
         .checkout

@@ -75,8 +75,12 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: replay::Format,
     },
-    /// Print the JSON Schema of the plugin configuration.
-    Schema,
+    /// Print every field of the plugin configuration: its JSON Schema, or a page to read.
+    Schema {
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t)]
+        format: schema::Format,
+    },
     /// Print a script that completes commands in a shell.
     Completions {
         /// The shell.
@@ -98,7 +102,7 @@ fn main() -> ExitCode {
             trace,
             format,
         } => replay::run(config.as_deref(), &trace, format),
-        Command::Schema => schema::run(),
+        Command::Schema { format } => schema::run(format),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegatectl", &mut script);

@@ -145,7 +145,11 @@ impl Envoy {
         let metrics = self.until("nothing should be left open", quiet);
         let faults = metrics.rule(rule, "tidegate_faults_total");
         assert_eq!(faults, 0.0, "{}", metrics.told());
-        for counter in ["vm_reload", "vm_reload_failure", "vm_reload_backoff"] {
+        for counter in [
+            "vm_reload_success",
+            "vm_reload_failure",
+            "vm_reload_backoff",
+        ] {
             let name = format!("envoy_wasm_tidegate_{counter}");
             assert_eq!(metrics.sum(&name, &[]), 0.0, "{counter}");
         }

@@ -157,6 +157,6 @@ test("a part of a counter has a row as soon as there is something in it", () => 
 });
 
 test("a number is written as it is read", () => {
-  const all = [NaN, undefined, 0, 0.25, 7, 9.96, 12.4, 1820].map(written);
-  assert.deepEqual(all, ["–", "–", "0", "0.3", "7", "10", "12", "1,820"]);
+  const all = [NaN, undefined, 0, 0.25, 7, 9.96, 12.4, 1820, 99_999_999, 1_234_567_890].map(written);
+  assert.deepEqual(all, ["–", "–", "0", "0.3", "7", "10", "12", "1,820", "99,999,999", "1.23B"]);
 });

@@ -8,8 +8,8 @@ use crate::{
     source::{Kind, Node},
 };
 
-/// The tags that turn a metric's name into labels, and what becomes of the metrics without them.
-const TAGS: [&str; 3] = ["rule", "reason", "kind"];
+/// The tags that turn a metric's name into labels.
+pub const TAGS: [&str; 3] = ["rule", "reason", "kind"];
 /// Envoy's own ceilings where a cluster says nothing.
 const DEFAULT_CEILING: f64 = 1024.0;
 
@@ -40,26 +40,32 @@ pub fn check(document: &Node, filters: &[Configured<'_>], findings: &mut Vec<Fin
 
 fn stats_tags(document: &Node, first: &Configured<'_>, findings: &mut Vec<Finding>) {
     let config = document.proto("stats_config");
-    let tags = config.and_then(|config| config.proto("stats_tags"));
+    if let Some(what) = missing_tags(document) {
+        let place = config.map_or(&first.filter.place, |config| &config.span);
+        findings.push(Finding::warning(what, place.clone()));
+    }
+}
+
+/// What to write when a bootstrap lacks some of the tags.
+pub fn missing_tags(document: &Node) -> Option<String> {
+    let tags = document.path(["stats_config", "stats_tags"]);
     let given = |tag: &str| {
         let mut tags = tags.map_or(&[][..], Node::elements).iter();
         tags.any(|given| given.proto("tag_name").and_then(Node::text) == Some(tag))
     };
     let missing: Vec<_> = TAGS.into_iter().filter(|tag| !given(tag)).collect();
     if missing.is_empty() {
-        return;
+        return None;
     }
     let lines = missing
         .iter()
         .map(|tag| format!("{{tag_name: {tag}, regex: '({tag}=\\.=(.*?);\\.;)'}}"));
-    let what = format!(
+    Some(format!(
         "stats_config.stats_tags lacks {}: without it the metrics have no such label, but a name \
          for each; write {}",
         missing.join(", "),
         lines.collect::<Vec<_>>().join(", ")
-    );
-    let place = config.map_or(&first.filter.place, |config| &config.span);
-    findings.push(Finding::warning(what, place.clone()));
+    ))
 }
 
 fn named<'n>(clusters: &'n [Node], name: &str) -> Option<&'n Node> {

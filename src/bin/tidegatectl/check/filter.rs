@@ -116,8 +116,11 @@ pub fn build(code: Option<&Node>) -> Build {
     let mut plain = false;
     if let Some(code) = code {
         code.any_text(&mut |text| {
+            // `oci://registry.example/tidegate:0.1.0`
+            let image = text.rsplit('/').next().unwrap_or(text);
+            let image = image.split([':', '@']).next().unwrap_or(image);
             inspects |= text.contains("tidegate-inspect");
-            plain |= text.contains("tidegate.wasm");
+            plain |= text.contains("tidegate.wasm") || image == "tidegate";
             false
         });
     }

@@ -1,6 +1,9 @@
 //! Finds tidegate's filters in manifests: of Istio, of Envoy Gateway, and patches of Envoy's own.
 
+use tidegate::config::TcpReject;
+
 use super::{
+    Configured,
     filter::{Filter, Host, Traffic, Written, build, names_tidegate},
     walk,
 };
@@ -110,5 +113,62 @@ fn patch_order(patch: &Node, findings: &mut Vec<Finding>) {
              write `operation: INSERT_BEFORE`"
         );
         findings.push(Finding::error(what, operation.span.clone()));
+    }
+}
+
+/// Adds the names of the clusters that an object adds to Envoy's.
+pub fn clusters<'n>(object: &'n Node, names: &mut Vec<&'n str>) {
+    let Some(spec) = object.get("spec") else {
+        return;
+    };
+    let of = |patches: &str| spec.get(patches).map_or(&[][..], Node::elements).iter();
+    let text = |node: &'n Node, path| node.path(path).and_then(Node::text);
+    match object.get("kind").and_then(Node::text) {
+        Some("EnvoyFilter") => names.extend(of("configPatches").filter_map(|patch| {
+            let added = patch.get("applyTo").and_then(Node::text) == Some("CLUSTER")
+                && text(patch, ["patch", "operation"]) == Some("ADD");
+            patch
+                .path(["patch", "value", "name"])?
+                .text()
+                .filter(|_| added)
+        })),
+        Some("EnvoyPatchPolicy") => names.extend(of("jsonPatches").filter_map(|patch| {
+            let kind = patch.get("type").and_then(Node::text)?;
+            let added = kind.ends_with(".Cluster")
+                && text(patch, ["operation", "op"]) == Some("add")
+                && text(patch, ["operation", "path"]).is_none_or(str::is_empty);
+            patch
+                .path(["operation", "value", "name"])?
+                .text()
+                .filter(|_| added)
+        })),
+        _ => {}
+    }
+}
+
+/// Refused clients are answered by a cluster, which no control plane makes by itself.
+pub fn refusals(filters: &[Configured<'_>], added: &[&str], findings: &mut Vec<Finding>) {
+    for one in filters {
+        for (index, rule) in one.policy.rules().iter().enumerate() {
+            let TcpReject::Protocol { cluster } = &rule.reject.tcp else {
+                continue;
+            };
+            if one.filter.traffic == Traffic::Http || added.contains(&cluster.as_str()) {
+                continue;
+            }
+            let path = format!("rules[{index}].reject.cluster");
+            let what = format!(
+                "{path}: no patch in this file adds a cluster \"{cluster}\", without which refused \
+                 clients can't be answered; add it as in envoy/istio/postgres-sidecar.yaml, or write \
+                 `tcp: close`"
+            );
+            let place = one.places.locate(&path);
+            // It may be in another file; but where some are here, it is a slip.
+            findings.push(if added.is_empty() {
+                Finding::warning(what, place)
+            } else {
+                Finding::error(what, place)
+            });
+        }
     }
 }

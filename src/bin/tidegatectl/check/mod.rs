@@ -4,6 +4,7 @@ mod across;
 mod bootstrap;
 mod filter;
 mod kubernetes;
+mod labels;
 mod plugin;
 mod traffic;
 mod walk;
@@ -30,6 +31,8 @@ struct Checked {
     findings: Vec<Finding>,
     /// Whether it is a plugin configuration by itself, in no filter.
     plain: bool,
+    /// Whether it gives the metrics their labels.
+    labels: bool,
     filters: usize,
     rules: usize,
 }
@@ -107,7 +110,9 @@ fn check_file(name: &str, bytes: &[u8], strict: bool) -> bool {
         return false;
     }
     let mut sum = count(checked.rules, "rule");
-    if !checked.plain {
+    if checked.labels && checked.filters == 0 {
+        sum = "labels of metrics".to_owned();
+    } else if !checked.plain {
         sum = format!("{}, {sum}", count(checked.filters, "filter"));
     }
     let warned = if warnings > 0 {
@@ -193,6 +198,8 @@ fn check_text(text: &str) -> Checked {
 
     let mut filters = Vec::new();
     let mut elsewhere = Vec::new();
+    let mut manifests = Vec::new();
+    let mut added = Vec::new();
     for document in &parsed.documents {
         match Document::of(document) {
             Document::Plugin => {
@@ -213,13 +220,20 @@ fn check_text(text: &str) -> Checked {
                 for object in kubernetes::objects(document) {
                     let found = filters.len();
                     kubernetes::filters(object, &mut filters, &mut checked.findings);
-                    configure(text, filters.drain(found..), &mut checked);
+                    manifests.extend(configure(text, filters.drain(found..), &mut checked));
+                    kubernetes::clusters(object, &mut added);
+                    checked.labels |= labels::check(object, &mut checked.findings);
                 }
                 elsewhere.push(document);
             }
+            Document::Values => {
+                checked.labels |= labels::check(document, &mut checked.findings);
+            }
         }
     }
+    kubernetes::refusals(&manifests, &added, &mut checked.findings);
     if checked.filters == 0
+        && !checked.labels
         && let Some(document) = elsewhere.first()
     {
         let what = "no tidegate filter found: no wasm filter here has \"tidegate\" in its name, \
@@ -235,6 +249,8 @@ enum Document {
     Plugin,
     Envoy,
     Kubernetes,
+    /// Of a chart, for Istio.
+    Values,
 }
 
 impl Document {
@@ -262,6 +278,8 @@ impl Document {
         ];
         if document.get("apiVersion").is_some() && document.get("kind").is_some() {
             Self::Kubernetes
+        } else if document.get("meshConfig").is_some() {
+            Self::Values
         } else if ENVOY.iter().any(|name| document.proto(name).is_some()) {
             Self::Envoy
         } else {

@@ -129,14 +129,15 @@ pub struct DriftWarning {
     pub baseline_per_s: Option<f64>,
 }
 
-/// The inflight limit before and after.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct LimitChanged {
+    /// The limit from then on.
     #[serde(deserialize_with = "lenient")]
-    pub from: Option<f64>,
+    pub inflight_limit: Option<f64>,
+    /// Open then.
     #[serde(deserialize_with = "lenient")]
-    pub to: Option<f64>,
+    pub inflight: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -156,6 +157,8 @@ pub struct Fault {
     /// As in the metric `tidegate_faults_total`.
     #[serde(deserialize_with = "lenient")]
     pub kind: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub count: Option<f64>,
 }
 
 /// Why JSON is no event.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::event::{Event, What};
+use super::event::{Event, LimitChanged, What};
 
 /// A piece of a sentence.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,14 +63,8 @@ pub fn sentence(event: &Event) -> Vec<Piece> {
             }
             plain(text)
         }
-        What::LimitLowered(limit) => plain(format!(
-            "the inflight limit was lowered{}",
-            from_to(limit.from, limit.to)
-        )),
-        What::LimitRaised(limit) => plain(format!(
-            "the inflight limit was raised{}",
-            from_to(limit.from, limit.to)
-        )),
+        What::LimitLowered(limit) => plain(changed("lowered", limit)),
+        What::LimitRaised(limit) => plain(changed("raised", limit)),
         What::UpstreamRefusing(refusing) => {
             let mut text = match refusing.refused {
                 Some(refused) if refused >= 1.0 => {
@@ -89,15 +83,23 @@ pub fn sentence(event: &Event) -> Vec<Piece> {
                 pieces.push(Piece::Plain(": ".to_owned()));
                 pieces.push(Piece::Name(kind.clone()));
             }
+            if let Some(count) = fault.count.filter(|count| *count > 1.0) {
+                pieces.push(Piece::Plain(format!(", {} times", whole(count))));
+            }
             pieces
         }
     }
 }
 
-fn from_to(from: Option<f64>, to: Option<f64>) -> String {
-    let from = from.map(|from| format!(" from {}", whole(from)));
-    let to = to.map(|to| format!(" to {}", whole(to)));
-    from.unwrap_or_default() + &to.unwrap_or_default()
+fn changed(how: &str, limit: &LimitChanged) -> String {
+    let mut text = format!("the inflight limit was {how}");
+    if let Some(limit) = limit.inflight_limit {
+        text += &format!(" to {}", whole(limit));
+    }
+    if let Some(inflight) = limit.inflight {
+        text += &format!(", with {} inflight", whole(inflight));
+    }
+    text
 }
 
 /// Who took part, from the event's word for it.
