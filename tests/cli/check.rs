@@ -32,7 +32,11 @@ pub fn found(text: &str) -> Vec<String> {
 
 #[test]
 fn every_file_to_copy_is_without_findings() {
-    for path in files("envoy", "yaml") {
+    // What Compose reads has tests of its own.
+    let bootstraps = files("envoy", "yaml")
+        .into_iter()
+        .filter(|path| !path.ends_with("compose.yaml"));
+    for path in bootstraps {
         let name = path
             .strip_prefix(root())
             .expect("a part")

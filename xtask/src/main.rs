@@ -6,6 +6,7 @@ mod check;
 mod checkout;
 mod copied;
 mod demo;
+mod engine;
 mod envoy;
 mod module;
 mod package;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     apt,
     checkout::{Context, write_whole},
+    engine,
     process::which,
     toolchain::{self, Need},
     tools,
@@ -35,6 +36,8 @@ pub enum Part {
     Prometheus,
     /// Real Chromium, which opens the live page; its tests are skipped without.
     Chromium,
+    /// A Docker engine for envoy/compose.yaml; its test is skipped without.
+    Engine,
     /// What reads OCI images and publishes releases; its tests are skipped without.
     Publishing,
     /// Real HAProxy, to compare with.
@@ -45,7 +48,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -56,6 +59,7 @@ impl Part {
         Self::OpenSsl,
         Self::Prometheus,
         Self::Chromium,
+        Self::Engine,
         Self::Publishing,
     ];
 
@@ -74,6 +78,7 @@ impl Part {
                 Ok(tools::prometheus_bin(&ctx.checkout).is_some() || PROMETHEUS.was_skipped(ctx))
             }
             Self::Chromium => Ok(CHROMIUM.is_there() || CHROMIUM.was_skipped(ctx)),
+            Self::Engine => Ok(engine::is_there(&ctx.checkout) || ENGINE.was_skipped(ctx)),
             Self::Publishing => Ok(PUBLISHING.is_there() || PUBLISHING.was_skipped(ctx)),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
@@ -96,6 +101,10 @@ impl Part {
                 Err(error) => PROMETHEUS.skip(ctx, &format!("{error:#}")),
             },
             Self::Chromium => CHROMIUM.install(ctx),
+            Self::Engine => match engine::install(ctx) {
+                Ok(()) => Ok(()),
+                Err(error) => ENGINE.skip(ctx, &format!("{error:#}")),
+            },
             Self::Publishing => PUBLISHING.install(ctx),
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
@@ -151,6 +160,14 @@ pub const CHROMIUM: Optional = Optional {
     without: "the tests with a real browser are skipped",
 };
 
+/// What runs the compose file. Nothing is installed for it, see [`engine`].
+pub const ENGINE: Optional = Optional {
+    name: "docker",
+    programs: &[],
+    packages: &[],
+    without: "the test that runs envoy/compose.yaml is skipped",
+};
+
 /// What the release workflow runs, and a second opinion on the images.
 pub const PUBLISHING: Optional = Optional {
     name: "skopeo",
@@ -188,12 +205,11 @@ impl Optional {
 
     /// What is lost without it, and what to type.
     pub fn loss(&self) -> String {
-        format!(
-            "{} is missing, so {}; {}",
-            self.name,
-            self.without,
-            apt::advice(self.packages)
-        )
+        let advice = match self.packages {
+            [] => "as root, type: cargo xtask setup".to_owned(),
+            packages => apt::advice(packages),
+        };
+        format!("{} is missing, so {}; {advice}", self.name, self.without)
     }
 
     /// Whether an earlier attempt failed; `cargo xtask setup` tries again.
@@ -245,7 +261,7 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
     for optional in [
-        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, PUBLISHING, HAPROXY, PGBOUNCER,
+        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, PUBLISHING, ENGINE, HAPROXY, PGBOUNCER,
     ] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {

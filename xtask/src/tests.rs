@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     checkout::Context,
+    engine,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, CHROMIUM, MARIADB, PROMETHEUS, PUBLISHING, Part},
+    setup::{self, CHROMIUM, ENGINE, MARIADB, PROMETHEUS, PUBLISHING, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -24,6 +25,7 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
         (tools::prometheus_bin(&ctx.checkout).is_some(), &PROMETHEUS),
         (CHROMIUM.is_there(), &CHROMIUM),
         (PUBLISHING.is_there(), &PUBLISHING),
+        (engine::is_there(&ctx.checkout), &ENGINE),
     ];
     let mut without = String::new();
     for (is_there, optional) in optional {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     apt,
     checkout::{Checkout, Context, absolute, write_whole},
-    copied,
+    copied, engine,
     process::{self, NotReady, asked, cargo, logged, tool, which},
 };
 
@@ -32,6 +32,9 @@ pub fn tell(ctx: &Context, command: &mut Command) -> Result<()> {
         .env("TIDEGATE_WASM_DIR", &ctx.checkout.artifacts);
     if let Some(folder) = prometheus_bin(&ctx.checkout) {
         command.env("TIDEGATE_PROMETHEUS_BIN", folder);
+    }
+    if engine::is_there(&ctx.checkout) {
+        command.env("TIDEGATE_ENGINE", engine::archive(&ctx.checkout));
     }
     Ok(())
 }
