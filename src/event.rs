@@ -186,6 +186,29 @@ impl<'a> Event<'a> {
     }
 }
 
+/// The configurations that were announced last, with this one, as the workers share them; `None` when
+/// it was announced within the last ten seconds.
+///
+/// `mark` tells it from others. 32 are remembered, for an Envoy may have one in each of its listeners.
+pub fn announced(old: &[u8], mark: u64, now: Timestamp) -> Option<Vec<u8>> {
+    const AGAIN_AFTER_MS: u64 = 10_000;
+    const LATEST: usize = 32;
+    let mark = mark.to_le_bytes();
+    // Each as its mark and its time, the latest first.
+    let (known, _) = old.as_chunks::<16>();
+    let lately = known.iter().any(|one| {
+        let at = one.last_chunk().copied().map_or(0, u64::from_le_bytes);
+        one.starts_with(&mark) && now.as_millis().abs_diff(at) < AGAIN_AFTER_MS
+    });
+    if lately {
+        return None;
+    }
+    let others = known.iter().filter(|one| !one.starts_with(&mark));
+    let mut new = [mark, now.as_millis().to_le_bytes()].concat();
+    new.extend(others.take(LATEST - 1).flatten());
+    Some(new)
+}
+
 /// A point in time as RFC 3339 writes it, in UTC, to the millisecond.
 #[derive(Clone, Copy, Debug)]
 pub struct Rfc3339(pub Timestamp);
@@ -235,6 +258,29 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
+
+    #[test]
+    fn each_of_several_configurations_is_announced_once() {
+        let at = |ms: u64| Timestamp::from_millis(1_700_000_000_000 + ms);
+        let mut known = alloc::vec![0; 16];
+        let mut announces = |mark, ms| match announced(&known, mark, at(ms)) {
+            Some(new) => {
+                known = new;
+                true
+            }
+            None => false,
+        };
+        assert!(announces(1, 0) && announces(2, 0));
+        assert!(!announces(1, 900) && !announces(2, 9_999));
+        assert!(announces(1, 10_000) && !announces(1, 10_001));
+        // They are bounded, and any bytes will do.
+        for mark in 3..100 {
+            assert!(announces(mark, 20_000));
+        }
+        assert!(known.len() <= 32 * 16);
+        assert!(announced(&[7; 23], 1, at(0)).is_some());
+        assert!(announced(&[], 1, at(0)).is_some());
+    }
 
     #[test]
     fn a_time_is_written_as_rfc_3339() {

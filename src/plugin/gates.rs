@@ -20,6 +20,7 @@ use crate::{
         Change, Decision, Fault, Mode, Outcome, Patience, Place, RATE_SPAN, Report, Sentry, Shared,
         StreamId, Tally, Terms, TideRecord, Timestamp, Totals, Who, WorkerId,
     },
+    event,
     store::{self, PREFIX, RuleKeys, RuleRecords},
 };
 
@@ -511,20 +512,15 @@ fn next_worker() -> Result<WorkerId, Fault> {
 /// Whether this machine is the one to announce a configuration: the first within ten seconds,
 /// of all that are given the same one.
 pub fn announces(configuration: &[u8], now: Timestamp) -> bool {
-    const AGAIN_AFTER_MS: u64 = 10_000;
     let mark = fnv1a(configuration);
     store::update(
         &mut SharedData,
         &format!("{PREFIX}/started"),
         || Vec::from([0; 16]),
         |old| {
-            let same = old.first_chunk().copied().map(u64::from_le_bytes) == Some(mark);
-            let at = old.last_chunk().copied().map_or(0, u64::from_le_bytes);
-            if same && now.as_millis().abs_diff(at) < AGAIN_AFTER_MS {
-                return (None, false);
-            }
-            let new = [mark.to_le_bytes(), now.as_millis().to_le_bytes()].concat();
-            (Some(new), true)
+            let new = event::announced(old, mark, now);
+            let first = new.is_some();
+            (new, first)
         },
     )
     .unwrap_or(true)
