@@ -7,6 +7,8 @@ mod load;
 mod numbers;
 mod proton;
 mod run;
+#[cfg(test)]
+mod samples;
 mod stats;
 mod surge;
 mod view;

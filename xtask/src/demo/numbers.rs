@@ -82,26 +82,7 @@ pub fn in_second(second: Option<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    fn second(phase: Phase, served: &[(usize, usize)]) -> Second {
-        let served = served.iter().map(|(done, ended)| Served {
-            done: *done,
-            ended: *ended,
-        });
-        Second {
-            phase,
-            offered: 100,
-            admitted: 40,
-            held: None,
-            refused: 60,
-            database: 40,
-            served: served.collect(),
-        }
-    }
+    use crate::demo::samples::{ms, second};
 
     #[test]
     fn a_percentile_is_one_of_the_values() {

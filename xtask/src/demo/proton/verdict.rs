@@ -306,12 +306,9 @@ mod tests {
         events::Event,
         load::Failure,
         proton::group,
-        view::{Phase, Second},
+        samples::{self, ms},
+        view::Phase,
     };
-
-    const fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
 
     fn attempt(group: usize, began: u64, good: bool) -> Attempt {
         let refused = || Err(Failure::Refused("FATAL:  full".to_owned()));
@@ -341,37 +338,13 @@ mod tests {
             attempts.push(attempt(group, 3500, true));
         }
         attempts.push(attempt(CHANGED_GROUP, 1500, false));
-        let second = |phase| Second {
-            phase,
-            offered: 100,
-            admitted: 40,
-            held: None,
-            refused: 60,
-            database: 40,
-            served: columns()
-                .iter()
-                .map(|_| Served { done: 1, ended: 1 })
-                .collect(),
-        };
+        let served = vec![(1, 1); columns().len()];
+        let phases = [Phase::Calm, Phase::Surge, Phase::Surge, Phase::After];
+        let seconds = phases.map(|phase| samples::second(phase, &served));
         Report {
-            peak_database: 41,
-            peak_upstream: 40,
-            looks: 10,
-            database_refusals: 0,
-            guard_refusals: Some(7),
-            abandoned: Some(0),
-            faults: Some(0),
-            left: Some((0, 0)),
-            surge: ms(1000)..ms(3000),
             surge_at: "2025-01-09T15:00:01Z".parse().expect("a time"),
             events,
-            attempts,
-            seconds: vec![
-                second(Phase::Calm),
-                second(Phase::Surge),
-                second(Phase::Surge),
-                second(Phase::After),
-            ],
+            ..samples::report(ms(1000)..ms(3000), attempts, seconds.into())
         }
     }
 

@@ -233,24 +233,9 @@ mod tests {
     use super::*;
     use crate::demo::{
         load::Failure,
-        view::{Phase, Second},
+        samples::{self, ms, second},
+        view::Phase,
     };
-
-    const fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    fn second(phase: Phase, done: usize, ended: usize) -> Second {
-        Second {
-            phase,
-            offered: 100,
-            admitted: 40,
-            held: None,
-            refused: 60,
-            database: 40,
-            served: vec![Served { done, ended }],
-        }
-    }
 
     fn attempt(group: usize, began: u64, took: u64, refusal: Option<&str>) -> Attempt {
         Attempt {
@@ -263,32 +248,20 @@ mod tests {
 
     fn report(normal_served: bool) -> Report {
         let refusal = (!normal_served).then_some("FATAL:  full");
-        Report {
-            peak_database: 41,
-            peak_upstream: 40,
-            looks: 10,
-            database_refusals: 0,
-            guard_refusals: Some(7),
-            abandoned: Some(0),
-            faults: Some(0),
-            left: Some((0, 0)),
-            surge: ms(1000)..ms(2000),
-            surge_at: jiff::Timestamp::UNIX_EPOCH,
-            events: Vec::new(),
-            attempts: vec![
-                attempt(NORMAL, 500, 4, None),
-                attempt(NORMAL, 1000, 30, None),
-                attempt(NORMAL, 1500, 50, refusal),
-                attempt(OPERATOR, 1500, 3, None),
-                attempt(SURGE, 1999, 300, Some("FATAL:  full")),
-                attempt(NORMAL, 2000, 9000, None),
-            ],
-            seconds: vec![
-                second(Phase::Calm, 20, 20),
-                second(Phase::Surge, 1, 20),
-                second(Phase::After, 20, 20),
-            ],
-        }
+        let attempts = vec![
+            attempt(NORMAL, 500, 4, None),
+            attempt(NORMAL, 1000, 30, None),
+            attempt(NORMAL, 1500, 50, refusal),
+            attempt(OPERATOR, 1500, 3, None),
+            attempt(SURGE, 1999, 300, Some("FATAL:  full")),
+            attempt(NORMAL, 2000, 9000, None),
+        ];
+        let seconds = vec![
+            second(Phase::Calm, &[(20, 20)]),
+            second(Phase::Surge, &[(1, 20)]),
+            second(Phase::After, &[(20, 20)]),
+        ];
+        samples::report(ms(1000)..ms(2000), attempts, seconds)
     }
 
     #[test]
