@@ -27,11 +27,11 @@ impl Faults {
     /// Tells one kind, when it is time and nothing else is being said of the rule; the next one the
     /// next time.
     pub fn tell(&mut self, rule: &str, now: Timestamp, may_say: impl FnOnce() -> bool) {
-        let due = now.as_millis().abs_diff(self.told.as_millis()) >= EVERY_MS;
-        let kinds = self.untold.iter_mut().zip(Fault::ALL);
-        let found = { kinds }.find(|(untold, _)| **untold > 0);
-        if let Some((untold, kind)) = found
-            && due
+        if now.as_millis().abs_diff(self.told.as_millis()) < EVERY_MS {
+            return;
+        }
+        let mut kinds = self.untold.iter_mut().zip(Fault::ALL);
+        if let Some((untold, kind)) = kinds.find(|(untold, _)| **untold > 0)
             && may_say()
         {
             self.told = now;

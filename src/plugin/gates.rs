@@ -385,6 +385,22 @@ impl Entry {
     /// Tells the others and the host what happened and how things stand.
     fn tell(&mut self, now: Timestamp) {
         self.curiosity.lap();
+        self.tell_what_came(now);
+        let (keys, surge) = (&self.keys, self.rule.surge);
+        self.faults.tell(self.rule.name.as_str(), now, || {
+            let mut shared = SharedData;
+            let mut records = RuleRecords::new(&mut shared, keys, surge);
+            let free = Shared::<TideRecord>::update(&mut records, |tide| match tide.may_say(now) {
+                true => Change::Write(true),
+                false => Change::Keep(false),
+            });
+            // What the workers share may be what is at fault.
+            free.unwrap_or(true)
+        });
+    }
+
+    /// As a worker: without a number there is nothing that the others could know.
+    fn tell_what_came(&mut self, now: Timestamp) {
         let Some(sentry) = &mut self.sentry else {
             return;
         };
@@ -406,17 +422,6 @@ impl Entry {
             self.shown = (seen, rate);
         }
         self.show(Some(report), replaced, now);
-        let (keys, surge) = (&self.keys, self.rule.surge);
-        self.faults.tell(self.rule.name.as_str(), now, || {
-            let mut shared = SharedData;
-            let mut records = RuleRecords::new(&mut shared, keys, surge);
-            let free = Shared::<TideRecord>::update(&mut records, |tide| match tide.may_say(now) {
-                true => Change::Write(true),
-                false => Change::Keep(false),
-            });
-            // What the workers share may be what is at fault.
-            free.unwrap_or(true)
-        });
     }
 
     /// Counts what went wrong.

@@ -32,6 +32,15 @@ const LEASING: u32 = 50;
 const STEADY: u32 = 100;
 const IDLE: u32 = 1000;
 
+/// How often to tick where there is something to do.
+const fn period(haste: Haste) -> u32 {
+    match haste {
+        Haste::Waiting => FAST,
+        Haste::IdleSlots => LEASING,
+        Haste::None => STEADY,
+    }
+}
+
 thread_local! {
     static VM: RefCell<Vm> = RefCell::new(Vm::default());
 }
@@ -532,21 +541,15 @@ impl Vm {
     /// that a busy worker would then never see fire.
     fn hurry(&mut self, root: u32, guarded: &Guarded) {
         let guard = guarded.guard();
-        let wanted = match guard.map_or(Haste::None, |guard| self.gates.haste(guard)) {
-            Haste::Waiting => FAST,
-            Haste::IdleSlots => LEASING,
-            Haste::None => STEADY,
-        };
-        self.set_period(root, wanted, |now, wanted| now == 0 || wanted < now);
+        let haste = guard.map_or(Haste::None, |guard| self.gates.haste(guard));
+        self.set_period(root, period(haste), |now, wanted| now == 0 || wanted < now);
     }
 
     /// Ticks as fast as is needed now.
     fn calm_down(&mut self, root: u32) {
         let wanted = match self.gates.most_haste() {
-            Haste::Waiting => FAST,
-            Haste::IdleSlots => LEASING,
             Haste::None if self.streams.is_empty() && self.gates.is_idle() => IDLE,
-            Haste::None => STEADY,
+            haste => period(haste),
         };
         self.set_period(root, wanted, |now, wanted| now != wanted);
     }
