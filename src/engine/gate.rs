@@ -24,6 +24,9 @@ const RATE_BUCKETS: usize = 26;
 
 /// How often a gate tells the others what it has, and looks what they have.
 const BEAT: Duration = Duration::from_millis(100);
+/// The same, where slots are idle that another worker may lack: so often that whoever waits for one
+/// has it within half of the time that it waits by default.
+const LEASE_BEAT: Duration = Duration::from_millis(50);
 /// What is in the record for so long has been read by everybody at a beat.
 const TOLD_AFTER: Duration = Duration::from_millis(105);
 /// How often an idle gate looks whether a worker died.
@@ -32,9 +35,6 @@ const IDLE_BEAT: Duration = Duration::from_secs(1);
 /// than the ticks of an idle worker, shorter than what makes one dead.
 const STEADY_GAP: Duration = Duration::from_millis(1500);
 
-/// The same, where slots are idle that another worker may lack: so often that whoever waits for one
-/// has it within half of the time that it waits by default.
-const LEASE_BEAT: Duration = Duration::from_millis(50);
 /// So few free slots are scarce, however many there are in all: every worker may hide a few that
 /// it has not told to be free.
 const SCARCE: u64 = 64;
@@ -100,8 +100,8 @@ impl Mine {
 /// It asks the record for a batch of slots or tokens at once, and admits from its lease while that
 /// lasts; the others count a leased slot as taken, so the limits are exact. Slots are leased only
 /// while there are plenty: in a surge, under a lowered limit, when a quarter of the slots is used or
-/// few are left, or while anybody waits, each arrival asks. Who lacks a slot that others have idle says so, and has
-/// it when they have ticked; what is closed stays leased until then.
+/// few are left, or while anybody waits, each arrival asks. Who lacks a slot that others have idle
+/// says so, and has it when they have ticked; what is closed stays leased until then.
 ///
 /// A slot that was given back becomes free with the
 /// next arrival or tick and not at once: the host tells of the end of a connection before it has
