@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::{Facts as _, Key, Rule, Sticky},
     engine::{Class, Wanted},
+    protocol::http,
     store::{self, PREFIX},
 };
 
@@ -52,7 +53,7 @@ pub fn user<'a>(rule: &'a Rule, facts: &Facts<'a>) -> Option<Vec<u8>> {
         Sticky::Header(name) => facts.header(name),
         Sticky::Cookie(name) => facts
             .header("cookie")
-            .and_then(|cookies| cookie(&cookies, name.as_bytes()).map(<[u8]>::to_vec)),
+            .and_then(|cookies| http::cookie(&cookies, name.as_bytes()).map(<[u8]>::to_vec)),
     };
     user.map(cut)
 }
@@ -115,14 +116,6 @@ pub fn class_at(rule: &Rule, index: u8) -> Class {
     class.map_or_else(Class::default, |class| Class {
         index,
         priority: class.priority,
-    })
-}
-
-/// The value of a cookie in a `cookie` header.
-fn cookie<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    header.split(|&byte| byte == b';').find_map(|pair| {
-        let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
-        Some(value)
     })
 }
 
