@@ -2,7 +2,7 @@
 //!
 //! Every status is a value; nothing here can trap.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // Each call hands over pointers into slices that outlive it.
 
 use alloc::{string::String, vec::Vec};
 use core::{num::NonZeroU32, ptr};
