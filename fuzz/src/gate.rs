@@ -275,9 +275,10 @@ impl Story {
             .filter(|nth| !self.world.workers[*nth].borrow().dead)
             .collect();
         if limits.arrivals_per_s.is_some() {
-            // By a clock that stepped back, what came before is remembered from the next look on.
+            // By a clock that stepped back, what came before is remembered for two spans of 1.25 s
+            // at most.
             self.arrive(living[0], 1);
-            self.beats(5, 300);
+            self.beats(9, 300);
             self.arrive(living[0], 1);
             let tally = self.world.workers[living[0]].borrow().tally;
             assert!(self.world.open() > 0, "nobody came for a second: {tally:?}");

@@ -1,8 +1,8 @@
 //! What any bytes may do to tidegate: one module a target, whose `run` panics where a promise is
 //! broken.
 //!
-//! `cargo xtask fuzz`, or `cargo fuzz run TARGET`, drives them with libFuzzer. An input that once
-//! broke something is among the seeds from then on.
+//! `cargo xtask fuzz` drives them with libFuzzer. An input that once broke something is among the
+//! seeds from then on.
 
 pub mod config;
 pub mod events;

@@ -343,9 +343,10 @@ impl Story {
             index: 0,
             priority: 0,
         };
-        // By a clock that stepped back, what came before is remembered from the next look on.
+        // By a clock that stepped back, what came before is remembered for two spans of 1.25 s
+        // at most.
         self.arrive_as(living, b"somebody", first, false);
-        self.beats(4, 400);
+        self.beats(7, 400);
         self.close(living, usize::MAX, Answers::default());
         self.beats(2, 100);
         let decision = self.arrive_as(living, b"somebody", first, false);
