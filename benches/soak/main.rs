@@ -11,13 +11,8 @@ mod files;
 #[path = "../../tests/envoy/harness/mod.rs"]
 mod harness;
 #[allow(dead_code, reason = "the tests use the rest of it")]
-#[path = "../../tests/envoy/hostile"]
-mod hostile {
-    pub mod crowd;
-    pub mod fickle;
-    pub mod stand;
-    pub mod vices;
-}
+#[path = "../../tests/envoy/hostile/parts/mod.rs"]
+mod hostile;
 mod load;
 mod look;
 mod run;

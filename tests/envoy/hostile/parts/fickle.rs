@@ -63,6 +63,7 @@ pub struct Fickle {
 struct Seen {
     open: AtomicUsize,
     peak: AtomicUsize,
+    /// All there were.
     total: AtomicUsize,
 }
 
@@ -125,11 +126,6 @@ impl Fickle {
     /// The most that were open at once.
     pub fn peak(&self) -> usize {
         self.seen.peak.load(Ordering::SeqCst)
-    }
-
-    /// All there were.
-    pub fn total(&self) -> usize {
-        self.seen.total.load(Ordering::SeqCst)
     }
 }
 

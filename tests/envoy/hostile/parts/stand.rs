@@ -140,7 +140,6 @@ impl Stand {
     }
 
     /// Replaces the configuration of every listener; each time by one that holds a little longer.
-    #[allow(dead_code, reason = "a benchmark asks")]
     pub fn replace_configuration(&self, times: usize) {
         let hold = format!(r#""max_wait": "{}ms""#, 100 + times % 50);
         self.delivered.put(&Bootstrap {

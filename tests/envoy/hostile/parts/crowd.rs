@@ -35,7 +35,6 @@ impl Stage {
     }
 
     /// One that somebody directs: nobody begins or ends anything while it is `true`.
-    #[allow(dead_code, reason = "a benchmark asks")]
     pub fn directed() -> (watch::Sender<bool>, Self) {
         let (director, stage) = watch::channel(false);
         (director, Self(stage))
