@@ -5,6 +5,7 @@ mod injected;
 mod lasting;
 #[allow(dead_code, reason = "the benchmarks use the rest of it")]
 mod parts;
+mod seed;
 mod survived;
 
 use parts::{crowd, stand, vices};
