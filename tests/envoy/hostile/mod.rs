@@ -1,5 +1,6 @@
 //! Clients that mean harm.
 
+mod aborted;
 mod forged;
 mod injected;
 mod lasting;
