@@ -50,8 +50,6 @@ const AT_ONCE: usize = 200;
 /// A decent client comes to each door so often.
 const GAP: Duration = Duration::from_millis(100);
 const TOLD: Duration = Duration::from_millis(300);
-/// Callers' names that come pipelined, a hundred a connection.
-const NAMES: u32 = 1_000_000;
 
 const COLUMNS: [&str; 6] = ["value", "came", "arrivals", "admitted", "rejected", "MiB"];
 type Rows = Table<6>;
@@ -123,13 +121,7 @@ fn run(table: &mut Rows, connections: u32, quick: bool) {
     let (mut number, mut came) = (0, 0);
     let mut first = None;
     for vice in VICES {
-        let names = if vice.name.contains("pipelined") && !quick {
-            NAMES / 100
-        } else {
-            0
-        };
         let count = (share / vice.costs as f64).ceil() as u32;
-        let count = count.max(names);
         came += attack(table, vice, number..number + count);
         number += count;
         first.get_or_insert_with(|| (mib(&stand), largest(&stand)));

@@ -29,7 +29,9 @@ fn switching() -> SocketAddr {
 fn switch(mut stream: TcpStream) {
     let mut bytes = [0; 4096];
     // One request fits.
-    stream.read(&mut bytes).ok();
+    if !matches!(stream.read(&mut bytes), Ok(1..)) {
+        return;
+    }
     let switched = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
                     upgrade: websocket\r\n\r\n";
     stream.write_all(switched.as_bytes()).ok();

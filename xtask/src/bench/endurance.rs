@@ -4,7 +4,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{CommandFactory as _, Parser};
+use clap::Parser;
 
 use crate::{
     checkout::{self, Context},
@@ -13,8 +13,7 @@ use crate::{
     tools, wasm,
 };
 
-/// 110,000 hostile connections, and a million names of callers, to one real Envoy, while decent
-/// clients come
+/// 110,000 hostile connections to one real Envoy, while decent clients come
 ///
 /// Takes some ten minutes, and one with --quick.
 #[derive(Parser)]

@@ -164,8 +164,19 @@ impl Stand {
     /// By how many the upstreams have seen more open than the limits, at most.
     pub fn above_limits(&self) -> usize {
         let both = Door::ALL.iter().zip(&self.upstreams);
-        both.map(|(door, upstream)| upstream.peak().saturating_sub(door.limit()))
-            .sum()
+        let above = both.map(|(door, upstream)| {
+            let above = upstream.peak().saturating_sub(door.limit());
+            if above > 0 {
+                eprintln!(
+                    "{}: {} of {} were open",
+                    door.rule(),
+                    upstream.peak(),
+                    door.limit()
+                );
+            }
+            above
+        });
+        above.sum()
     }
 
     /// What the plugin, Envoy and the upstreams still have open when everybody has left; waits for

@@ -33,7 +33,8 @@ use Step::{Dribble, HalfClose, Read, Reset, Say, Stay};
 pub struct Vice {
     pub name: &'static str,
     pub door: Door,
-    /// One connection in so many of its equal share: a database makes a process for each.
+    /// One connection in so many of its equal share: a database makes a process for each, and some
+    /// bring a hundred requests or a megabyte.
     pub costs: usize,
     /// What the client of that number does.
     steps: fn(&mut Client) -> Vec<Step>,
@@ -180,7 +181,7 @@ pub const VICES: &[Vice] = &[
     vice("http: in the name of a decent one", Door::Api, 1, |_| {
         vec![Say(words(Door::Api, "decent")), Read(READ)]
     }),
-    vice("http: a hundred new names, pipelined", Door::Api, 1, |it| {
+    vice("http: a hundred new names, pipelined", Door::Api, 4, |it| {
         vec![Say(pipelined(it, 100)), Read(READ * 10)]
     }),
     vice("http: pipelined, and gone", Door::Api, 1, |it| {
@@ -211,10 +212,10 @@ pub const VICES: &[Vice] = &[
     vice(
         "http/2: a hundred streams, each reset",
         Door::Api,
-        1,
+        20,
         |it| vec![Say(h2_streams(it, 100, true, "")), Read(READ)],
     ),
-    vice("http/2: a hundred streams, and gone", Door::Api, 1, |it| {
+    vice("http/2: a hundred streams, and gone", Door::Api, 20, |it| {
         vec![Say(h2_streams(it, 100, false, "")), Reset]
     }),
     vice(
