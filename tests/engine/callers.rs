@@ -268,7 +268,7 @@ const SLOTS: u64 = 2 * MAX_CALLERS as u64;
 
 /// Numbers of callers whose keys all want the same slot under this seed.
 fn colliding(count: usize) -> Vec<u32> {
-    let wants = |caller: &u32| keyed_hash(SEED, &key(*caller)) % SLOTS == 0;
+    let wants = |caller: &u32| keyed_hash(SEED, &key(*caller)).is_multiple_of(SLOTS);
     (1_000_000..).filter(wants).take(count).collect()
 }
 
