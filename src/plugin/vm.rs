@@ -243,9 +243,14 @@ impl Vm {
                 self.gates.on_ending(guard, guarded.kind, lasted);
             }
             let (id, place) = (StreamId(id), guarded.place);
-            self.gates
+            let soon = self
+                .gates
                 .on_close(guard, id, place, guarded.kind, self.now);
-            self.hurry(stream.root, guarded);
+            if soon {
+                self.hasten(stream.root, FAST);
+            } else {
+                self.hurry(stream.root, guarded);
+            }
         }
     }
 
@@ -537,12 +542,17 @@ impl Vm {
         let _ = host::set_effective_context(root);
     }
 
-    /// Ticks faster if somebody waits for it, or at all. Never slower, for that restarts a timer
-    /// that a busy worker would then never see fire.
+    /// Ticks faster if somebody waits for it, or at all.
     fn hurry(&mut self, root: u32, guarded: &Guarded) {
         let guard = guarded.guard();
         let haste = guard.map_or(Haste::None, |guard| self.gates.haste(guard));
-        self.set_period(root, period(haste), |now, wanted| now == 0 || wanted < now);
+        self.hasten(root, period(haste));
+    }
+
+    /// Ticks as fast as that. Never slower, for that restarts a timer that a busy worker would then
+    /// never see fire.
+    fn hasten(&mut self, root: u32, wanted: u32) {
+        self.set_period(root, wanted, |now, wanted| now == 0 || wanted < now);
     }
 
     /// Ticks as fast as is needed now.

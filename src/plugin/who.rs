@@ -119,14 +119,20 @@ pub fn class_at(rule: &Rule, index: u8) -> Class {
     })
 }
 
-/// The seed that all workers hash callers with, so that an outsider can't choose who collides.
+/// The seed that all workers hash callers with, so that an outsider can't choose who collides, nor
+/// which users are served in a surge.
 ///
-/// Drawn once, from the clock in ns: enough against who does not see this machine's clock.
+/// Drawn once. From the clock alone it could be found by trying all nanoseconds of a second, so that
+/// is only for a host that gives nothing random.
 pub fn seed() -> [u64; 2] {
     let first = || {
-        let nanos = host::now().as_nanos();
-        let halves = [nanos, nanos.rotate_left(32)].map(mixed);
-        halves.map(u64::to_le_bytes).concat()
+        let random = host::random().map(Vec::from);
+        random.unwrap_or_else(|| {
+            let nanos = host::now().as_nanos();
+            [nanos, nanos.rotate_left(32)]
+                .map(u64::to_le_bytes)
+                .concat()
+        })
     };
     store::update(&mut SharedData, &format!("{PREFIX}/seed"), first, |seed| {
         let halves = seed.first_chunk().zip(seed.last_chunk());
@@ -134,11 +140,4 @@ pub fn seed() -> [u64; 2] {
         (None, seed)
     })
     .unwrap_or_default()
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014).
-const fn mixed(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }

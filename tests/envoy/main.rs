@@ -15,6 +15,7 @@ mod fair;
 mod grpc;
 mod harness;
 mod hold;
+mod hostile;
 mod http;
 mod loading;
 mod memory;
