@@ -332,6 +332,14 @@ impl Gates {
         }
     }
 
+    /// Forgets the gates that no configuration names any more and that nothing has come to: where
+    /// there are no streams nothing ticks.
+    pub fn forget(&mut self) {
+        for place in &mut self.entries {
+            place.take_if(|entry| entry.sentry.is_none() && Rc::strong_count(&entry.token) == 1);
+        }
+    }
+
     /// How soon the gate of a rule needs a tick.
     pub fn haste(&self, guard: &Guard) -> Haste {
         self.entries

@@ -188,9 +188,12 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A context was created: a root context when it has no parent.
+    /// A context was created: a root context when it has no parent. One that is known by that id is
+    /// gone then.
     pub fn on_create(&mut self, id: u32, parent: u32) {
         if parent == 0 {
+            self.on_delete(id);
+            self.roots.retain(|root| root.id != id);
             self.roots.push(Root {
                 id,
                 active: Rc::default(),
@@ -198,7 +201,7 @@ impl Vm {
             });
             return;
         }
-        self.streams.insert(
+        let known = self.streams.insert(
             id,
             Stream {
                 root: parent,
@@ -214,14 +217,21 @@ impl Vm {
                 introduced: false,
             },
         );
+        if let Some(known) = known {
+            self.end(id, &known);
+        }
     }
 
     /// A context is gone.
     pub fn on_delete(&mut self, id: u32) {
-        let Some(stream) = self.streams.remove(&id) else {
-            self.roots.retain(|root| root.id != id);
-            return;
-        };
+        match self.streams.remove(&id) {
+            Some(stream) => self.end(id, &stream),
+            None => self.roots.retain(|root| root.id != id),
+        }
+    }
+
+    /// A stream has ended.
+    fn end(&mut self, id: u32, stream: &Stream) {
         #[cfg(feature = "inspect")]
         if stream.refusal.is_some() {
             self.refusals.forget(StreamId(id));
@@ -275,6 +285,7 @@ impl Vm {
         };
         gates::begin_worker_sequence();
         metrics::show_build();
+        self.gates.forget();
         let now = host::now();
         let rules = policy.rules().iter();
         let active = Rc::new(Active {
@@ -295,7 +306,12 @@ impl Vm {
 
     /// Decides about the stream that begins. The effective context is the stream's.
     pub fn on_arrival(&mut self, id: u32, kind: Kind) -> Verdict {
-        let Some(stream) = self.streams.get(&id) else {
+        // One that has arrived already keeps its place, and takes no other.
+        let Some(stream) = self
+            .streams
+            .get(&id)
+            .filter(|stream| stream.guarded.is_none())
+        else {
             return Verdict::Pass;
         };
         let root = stream.root;
