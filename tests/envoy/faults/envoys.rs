@@ -1,11 +1,6 @@
 //! Envoys that drain, end, begin anew, and have enough.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpStream},
-    thread,
-    time::Duration,
-};
+use std::{fs, net::TcpStream, thread, time::Duration};
 
 use rustix::process::Signal;
 
@@ -13,7 +8,7 @@ use super::{CALM, LIMIT, RULE, is_whole, limited_to, served, until_empty};
 use crate::harness::{
     Bootstrap, Conduct, Envoy, Fate, HTTP, Storm, TCP, Upstream, Visits, block_on,
     client::rest,
-    connect, fate, fates, http, knock, knocks,
+    fate, fates, knock, knocks,
     places::{Folder, lasting_port},
     until,
 };
@@ -28,7 +23,10 @@ const STORM: Storm = Storm {
 /// Listens at this port, so that another one can do so later.
 fn at_port(bootstrap: Bootstrap, port: u16) -> Bootstrap {
     let any = "name: service\n    address: {socket_address: {address: 127.0.0.1, port_value: 0}}";
-    bootstrap.set(any, &any.replace("port_value: 0", &format!("port_value: {port}")))
+    bootstrap.set(
+        any,
+        &any.replace("port_value: 0", &format!("port_value: {port}")),
+    )
 }
 
 #[test]
@@ -135,7 +133,9 @@ fn an_envoy_that_takes_over_has_a_limit_of_its_own_beside_what_the_old_one_still
     let mut before = served(to, LIMIT);
     let id = fs::read_to_string(&base).expect("its id");
     let new = Envoy::start_by(&bootstrap, 2, |command| {
-        command.args(["--restart-epoch", "1", "--base-id", id.trim()]).args(patience);
+        command
+            .args(["--restart-epoch", "1", "--base-id", id.trim()])
+            .args(patience);
     });
     // What the old one has goes on, and is not known to the new one.
     for stream in &mut before {
@@ -144,7 +144,6 @@ fn an_envoy_that_takes_over_has_a_limit_of_its_own_beside_what_the_old_one_still
     let mut after = served(to, LIMIT);
     assert_eq!(fate(&mut knock(to, "more")), Fate::Refused);
     new.until_rule(RULE, "tidegate_inflight", LIMIT as f64);
-    eprintln!("peak {}", upstream.seen().peak);
     assert_eq!(upstream.seen().peak, 2 * LIMIT);
     // The old one ends when its time is up, with what it still has.
     assert!(old.wait().success());
@@ -212,5 +211,4 @@ static_resources:"#,
     is_whole(&envoy, to, &upstream);
     envoy.until_balanced(RULE, LIMIT / 2 + LIMIT + LIMIT + 5);
     assert_eq!(upstream.seen().peak, LIMIT);
-    let _ = (connect, SocketAddr::is_ipv4, http::get);
 }

@@ -2,7 +2,7 @@
 
 mod envoys;
 mod machines;
-mod memory;
+mod neighbours;
 mod time;
 mod updates;
 mod upstreams;

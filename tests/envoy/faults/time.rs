@@ -1,6 +1,13 @@
 //! Time that does not go on as it should: a clock that steps, and an Envoy that is stopped.
 
-use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
@@ -28,9 +35,11 @@ impl Clock {
         let clock = Self {
             folder: Folder::new(),
         };
-        clock.step(0);
+        fs::write(clock.file(), [0; 8]).expect("written");
         let mut compile = Command::new("cc");
-        compile.args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]);
+        compile.args([
+            "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o",
+        ]);
         compile.arg(clock.library());
         compile.arg(repository("tests/envoy/faults/clock.c"));
         run(compile);
@@ -45,10 +54,13 @@ impl Clock {
         self.folder.path().join("step")
     }
 
-    /// So far from the true time from now on. The file is mapped, so it is not replaced.
+    /// So far from the true time from now on.
     fn step(&self, seconds: i64) {
         let nanos = seconds * 1_000_000_000;
-        fs::write(self.file(), nanos.to_le_bytes()).expect("written");
+        // The file is mapped, so it is not emptied first.
+        let file = File::options().write(true).open(self.file());
+        let written = file.and_then(|file| file.write_all_at(&nanos.to_le_bytes(), 0));
+        written.expect("written");
     }
 
     fn tell(&self, command: &mut Command) {
@@ -104,8 +116,10 @@ fn who_is_held_when_the_clock_steps_is_served_or_refused() {
     for step in [3600, -3600] {
         let clock = Clock::new();
         let upstream = Upstream::start(Conduct::Echo);
-        let bootstrap = limited_to(upstream.address, 1)
-            .set("\"hold\": \"off\"", r#""hold": {"max_wait": "20s", "max_waiting": 8}"#);
+        let bootstrap = limited_to(upstream.address, 1).set(
+            "\"hold\": \"off\"",
+            r#""hold": {"max_wait": "20s", "max_waiting": 8}"#,
+        );
         let envoy = Envoy::start_by(&bootstrap, 1, |command| {
             command.arg("--disable-hot-restart");
             clock.tell(command);

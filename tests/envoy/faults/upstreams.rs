@@ -16,11 +16,10 @@ use tokio_postgres::config::SslMode;
 
 use super::{CALM, LIMIT, RULE, is_whole, limited_to, served, until_empty};
 use crate::harness::{
-    Conduct, Envoy, Fate, HTTP, POSTGRES, TCP, Upstream, block_on,
+    Conduct, Envoy, HTTP, POSTGRES, TCP, Upstream, block_on,
     client::rest,
-    fate, fates, http, knocks,
+    fates, http, knocks,
     postgres::{Postgres, login},
-    until,
 };
 
 /// The upstream ends like that, is away, and comes again.
@@ -100,7 +99,9 @@ fn a_database_that_is_frozen_serves_who_was_let_through_when_it_thaws() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let refused = login(to, SslMode::Disable).await.err().expect("no slot");
-        let code = refused.as_db_error().map(|error| error.code().code().to_owned());
+        let code = refused
+            .as_db_error()
+            .map(|error| error.code().code().to_owned());
         assert_eq!(code.as_deref(), Some("53300"), "{refused}");
         first.simple_query("SELECT 1").await.expect("it goes on");
         database.signal(Signal::CONT);
@@ -138,12 +139,15 @@ impl Odd {
         let most = Arc::clone(&peak);
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let (serve, open, most) = (Arc::clone(&serve), Arc::clone(&open), Arc::clone(&most));
+                let (serve, open, most) =
+                    (Arc::clone(&serve), Arc::clone(&open), Arc::clone(&most));
                 thread::spawn(move || {
                     while request(&mut stream) {
                         let now = open.fetch_add(1, Ordering::SeqCst) + 1;
                         most.fetch_max(now, Ordering::SeqCst);
-                        serve(&mut stream, &|| drop(open.fetch_sub(1, Ordering::SeqCst)));
+                        serve(&mut stream, &|| {
+                            open.fetch_sub(1, Ordering::SeqCst);
+                        });
                     }
                 });
             }
@@ -222,7 +226,8 @@ fn an_upstream_that_breaks_off_in_the_middle_of_an_answer_gives_the_slot_back() 
             let answer = String::from_utf8_lossy(&answer);
             // What the upstream said, or that it broke off: nobody is refused, nobody hangs.
             let begun = answer.starts_with("HTTP/1.1 200 OK") && answer.len() < 1000;
-            let broken = answer.starts_with("HTTP/1.1 503") && !answer.contains("x-tidegate-reason");
+            let broken =
+                answer.starts_with("HTTP/1.1 503") && !answer.contains("x-tidegate-reason");
             assert!(begun || broken, "{answer}");
         }
         envoy.until_quiet("api", 20 * round);

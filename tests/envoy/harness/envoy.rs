@@ -60,11 +60,7 @@ impl Envoy {
     }
 
     /// Like [`Self::start`], with whatever else is to be said to the command.
-    pub fn start_by(
-        bootstrap: &Bootstrap,
-        workers: u32,
-        more: impl FnOnce(&mut Command),
-    ) -> Self {
+    pub fn start_by(bootstrap: &Bootstrap, workers: u32, more: impl FnOnce(&mut Command)) -> Self {
         let turn = Turn::take();
         let folder = Folder::new();
         let mut program = launch(bootstrap, workers, more, &folder);

@@ -1,19 +1,37 @@
-//! Another plugin that writes into what the workers share.
+//! Another plugin in the same Envoy: it writes into what the workers share, or keeps one busy.
 
 use std::{fs, io::Write, net::SocketAddr};
 
 use tidegate::store::{PREFIX, RuleKeys};
 
 use super::{LIMIT, RULE, faults, is_whole, limited_to, served};
-use crate::harness::{Bootstrap, Conduct, Envoy, Fate, TCP, Upstream, connect, fate, fates, knocks, places::Folder};
+use crate::harness::{
+    Bootstrap, Conduct, Envoy, Fate, TCP, Upstream, connect, fate, fates, knocks,
+    places::{Folder, notice},
+    until,
+};
 
 /// What it writes: nothing, what is no record, the beginning of one that would be endless, and much.
-const GARBAGE: [&str; 4] = ["", r"\ff\ff\ff\ff\ff\ff\ff\ff", r"TGP\03\ff\ff\ff\ff\ff\ff", "large"];
+const GARBAGE: [&str; 4] = [
+    "",
+    r"\ff\ff\ff\ff\ff\ff\ff\ff",
+    r"TGP\03\ff\ff\ff\ff\ff\ff",
+    "large",
+];
+
+/// So many bytes keep the worker busy to which they come, for three seconds.
+const BUSY: usize = 9;
 
 /// A plugin that has the same `vm_id`. A client that sends it so many bytes makes it write the
 /// garbage of that number to all keys.
 fn saboteur() -> Vec<u8> {
-    let names = ["workers", "started", "service/pool", "service/tide", "service/callers/0"];
+    let names = [
+        "workers",
+        "started",
+        "service/pool",
+        "service/tide",
+        "service/callers/0",
+    ];
     let mut data = String::new();
     let mut writes = String::new();
     let mut end = 0;
@@ -45,12 +63,20 @@ fn saboteur() -> Vec<u8> {
         "(module
            (import \"env\" \"proxy_set_shared_data\"
              (func $set (param i32 i32 i32 i32 i32) (result i32)))
+           (import \"env\" \"proxy_get_current_time_nanoseconds\"
+             (func $time (param i32) (result i32)))
            (memory (export \"memory\") 32)
            (func (export \"proxy_abi_version_0_2_1\"))
            (func (export \"malloc\") (param i32) (result i32) (i32.const 0))
            (func (export \"proxy_on_context_create\") (param i32 i32))
+           (func $now (result i64) (drop (call $time (i32.const 4096))) (i64.load (i32.const 4096)))
+           (func $work (local $until i64)
+             (local.set $until (i64.add (call $now) (i64.const 3000000000)))
+             (loop $on (br_if $on (i64.lt_u (call $now) (local.get $until)))))
            (func (export \"proxy_on_downstream_data\") (param i32 i32 i32) (result i32)
-             {writes} (i32.const 0))
+             {writes}
+             (if (i32.eq (local.get 1) (i32.const {BUSY})) (then (call $work)))
+             (i32.const 0))
            {data})"
     );
     wat::parse_str(text).expect("a module")
@@ -98,26 +124,82 @@ fn garbage_where_the_workers_share_is_replaced_and_all_slots_are_counted_again()
     let folder = Folder::new();
     let upstream = Upstream::start(Conduct::Echo);
     let bootstrap = sabotaged(limited_to(upstream.address, LIMIT), &folder);
-    let envoy = Envoy::start(&bootstrap, 2);
+    // When a worker has told something is a part of what is overwritten, so two tell of one fault.
+    let envoy = Envoy::start(&bootstrap, 2).complains();
     let (to, saboteur) = (envoy.listener(TCP.listener), envoy.listener("saboteur"));
     let mut open = served(to, LIMIT);
     envoy.until_rule(RULE, "tidegate_inflight", LIMIT as f64);
     for number in 1..=GARBAGE.len() {
         let before = faults(&envoy.metrics(), "record_replaced");
         sabotage(saboteur, number);
-        envoy.until("it should be noticed, and what is open be told again", |metrics| {
+        envoy.until("it should be noticed", |metrics| {
             faults(metrics, "record_replaced") > before
-                && metrics.rule(RULE, "tidegate_inflight") == LIMIT as f64
         });
-        let (more, refused) = fates(knocks(to, 5));
-        assert_eq!((more.len(), refused), (0, 5), "garbage {number}");
+        // Until each worker has told again what it has, the others don't know of it.
+        until(|| {
+            let (more, refused) = fates(knocks(to, 5));
+            (refused == 5)
+                .then_some(())
+                .ok_or_else(|| format!("{} are let in", more.len()))
+        });
+        upstream.until_open(LIMIT);
+        envoy.until_rule(RULE, "tidegate_inflight", LIMIT as f64);
     }
+    let peak = upstream.peak_since();
+    notice(&format!(
+        "between garbage and the next beats, {peak} of {LIMIT} were open at most"
+    ));
     for stream in &mut open {
         stream.write_all(b"still here").expect("sent");
         assert_eq!(fate(stream), Fate::Served);
     }
-    assert_eq!(envoy.until_event(RULE, "fault").text("kind"), "record_replaced");
+    assert_eq!(
+        envoy.until_event(RULE, "fault").text("kind"),
+        "record_replaced"
+    );
     drop(open);
     is_whole(&envoy, to, &upstream);
     assert_eq!(upstream.seen().peak, LIMIT);
+    assert!(!envoy.log().contains("Uncaught"), "{}", envoy.log());
+}
+
+#[test]
+fn a_worker_that_stands_still_is_buried_and_counts_again_when_it_goes_on() {
+    let folder = Folder::new();
+    let upstream = Upstream::start(Conduct::Echo);
+    let bootstrap = sabotaged(limited_to(upstream.address, LIMIT), &folder);
+    let envoy = Envoy::start(&bootstrap, 2);
+    let (to, saboteur) = (envoy.listener(TCP.listener), envoy.listener("saboteur"));
+    let mut open = served(to, LIMIT);
+    envoy.until_rule(RULE, "tidegate_inflight", LIMIT as f64);
+    let mut busy = connect(saboteur);
+    busy.write_all(&[b'x'; BUSY]).expect("sent");
+    envoy.until("the one that stands still should be buried", |metrics| {
+        faults(metrics, "worker_reaped") == 1.0
+    });
+    // What it had is free for the other one, though it is open. Some of these wait until it goes on.
+    let (more, _) = fates(knocks(to, LIMIT));
+    assert_eq!(fate(&mut busy), Fate::Served);
+    open.extend(more);
+    upstream.until_open(open.len());
+    envoy.until_rule(RULE, "tidegate_inflight", open.len() as f64);
+    let peak = upstream.seen().peak;
+    notice(&format!(
+        "while a worker stood still, {peak} of {LIMIT} were open at most"
+    ));
+    assert!(peak <= 2 * LIMIT, "{peak}");
+    for stream in &mut open {
+        stream.write_all(b"still here").expect("sent");
+        assert_eq!(fate(stream), Fate::Served);
+    }
+    // Nobody comes in before there are less than may be.
+    upstream.peak_since();
+    let (none, all) = fates(knocks(to, 5));
+    assert_eq!((none.len(), all), (0, 5));
+    drop((open, busy));
+    upstream.until_open(0);
+    upstream.peak_since();
+    is_whole(&envoy, to, &upstream);
+    assert_eq!(upstream.seen().peak, LIMIT);
+    assert_eq!(faults(&envoy.metrics(), "worker_reaped"), 1.0);
 }
