@@ -98,7 +98,9 @@ fn a_database_that_is_frozen_serves_who_was_let_through_when_it_thaws() {
         while envoy.metrics().rule(RULE, "tidegate_inflight") < 4.0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let refused = login(to, SslMode::Disable).await.err().expect("no slot");
+        let Err(refused) = login(to, SslMode::Disable).await else {
+            panic!("there was no slot");
+        };
         let code = refused
             .as_db_error()
             .map(|error| error.code().code().to_owned());

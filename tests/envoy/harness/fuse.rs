@@ -30,7 +30,7 @@ impl Fuse {
     }
 }
 
-/// A configuration that is so long makes a machine trap when it is configured.
+/// A configuration of so many bytes makes a machine trap when it is configured.
 pub const CONFIGURATION: usize = 20_000;
 
 /// What lies between Envoy and the module; `$plugin` is the module's own function.
@@ -56,7 +56,7 @@ const AROUND: [(&str, &str); 5] = [
     (
         "proxy_on_configure",
         "(param i32 i32) (result i32)
-         (if (i32.ge_u (local.get 1) (i32.const 20000)) (then unreachable))
+         (if (i32.ge_u (local.get 1) (i32.const $configuration)) (then unreachable))
          (call $plugin (local.get 0) (local.get 1))",
     ),
 ];
@@ -84,7 +84,9 @@ fn with_fuse(module: &[u8]) -> Vec<u8> {
             continue;
         };
         let (plugin, after) = rest.split_once("))").expect("an export's end");
-        let around = around.replace("$plugin", plugin);
+        let around = around
+            .replace("$plugin", plugin)
+            .replace("$configuration", &CONFIGURATION.to_string());
         more += &format!("  (func (export \"{name}\") {around})\n");
         text = format!("{before}{after}");
     }
