@@ -1,6 +1,6 @@
 //! Envoys that drain, end, begin anew, and have enough.
 
-use std::{fs, net::TcpStream, thread, time::Duration};
+use std::{fs, net::TcpStream, path::PathBuf, thread, time::Duration};
 
 use rustix::process::Signal;
 
@@ -114,6 +114,38 @@ fn an_envoy_that_is_ended_or_killed_in_a_storm_leaves_nothing_to_the_next() {
         let envoy = Envoy::start(&bootstrap, 2);
         is_whole(&envoy, to, &upstream);
         assert_eq!(upstream.seen().peak, LIMIT, "{signal:?}");
+        let metrics = envoy.metrics();
+        assert_eq!(metrics.rule(RULE, "tidegate_faults_total"), 0.0);
+    }
+}
+
+/// What two Envoys share that hand over. They leave it behind.
+struct Base {
+    folder: Folder,
+}
+
+impl Base {
+    fn new() -> Self {
+        Self {
+            folder: Folder::new(),
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("base-id")
+    }
+
+    fn id(&self) -> String {
+        let id = fs::read_to_string(self.file()).expect("its id");
+        id.trim().to_owned()
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        let memory = format!("/dev/shm/envoy_shared_memory_{}0", self.id());
+        let removed = fs::remove_file(memory);
+        assert!(thread::panicking() || removed.is_ok(), "{removed:?}");
     }
 }
 
@@ -122,26 +154,30 @@ fn an_envoy_that_takes_over_has_a_limit_of_its_own_beside_what_the_old_one_still
     let port = lasting_port();
     let upstream = Upstream::start(Conduct::Echo);
     let bootstrap = at_port(limited_to(upstream.address, LIMIT), port);
-    let folder = Folder::new();
-    let base = folder.path().join("base-id");
+    let base = Base::new();
     let patience = ["--drain-time-s", "2", "--parent-shutdown-time-s", "4"];
     let mut old = Envoy::start_by(&bootstrap, 2, |command| {
         command.arg("--use-dynamic-base-id").arg("--base-id-path");
-        command.arg(&base).args(patience);
+        command.arg(base.file()).args(patience);
     });
     let to = old.listener(TCP.listener);
     let mut before = served(to, LIMIT);
-    let id = fs::read_to_string(&base).expect("its id");
-    let new = Envoy::start_by(&bootstrap, 2, |command| {
-        command
-            .args(["--restart-epoch", "1", "--base-id", id.trim()])
-            .args(patience);
-    });
+    let id = base.id();
+    let next = ["--restart-epoch", "1", "--base-id", &id];
+    let new = old.successor(&bootstrap, &[next, patience].concat());
     // What the old one has goes on, and is not known to the new one.
     for stream in &mut before {
         assert_eq!(fate(stream), Fate::Served);
     }
-    let mut after = served(to, LIMIT);
+    // The old one, which is full, takes some still until it has been told.
+    let mut after = Vec::new();
+    until(|| {
+        after.extend(fates(knocks(to, LIMIT - after.len())).0);
+        let count = after.len();
+        (count == LIMIT)
+            .then_some(())
+            .ok_or_else(|| format!("{count} are served"))
+    });
     assert_eq!(fate(&mut knock(to, "more")), Fate::Refused);
     new.until_rule(RULE, "tidegate_inflight", LIMIT as f64);
     assert_eq!(upstream.seen().peak, 2 * LIMIT);
@@ -158,6 +194,7 @@ fn an_envoy_that_takes_over_has_a_limit_of_its_own_beside_what_the_old_one_still
     upstream.peak_since();
     is_whole(&new, to, &upstream);
     assert_eq!(upstream.seen().peak, LIMIT);
+    assert_eq!(new.metrics().rule(RULE, "tidegate_faults_total"), 0.0);
 }
 
 #[test]

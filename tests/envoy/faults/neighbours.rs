@@ -177,6 +177,8 @@ fn a_worker_that_stands_still_is_buried_and_counts_again_when_it_goes_on() {
     envoy.until("the one that stands still should be buried", |metrics| {
         faults(metrics, "worker_reaped") == 1.0
     });
+    let told = envoy.until_event(RULE, "fault");
+    assert_eq!(told.text("kind"), "worker_reaped");
     // What it had is free for the other one, though it is open. Some of these wait until it goes on.
     let (more, _) = fates(knocks(to, LIMIT));
     assert_eq!(fate(&mut busy), Fate::Served);

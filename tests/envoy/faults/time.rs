@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{LIMIT, RULE, faults, is_whole, limited_to, served};
+use super::{LIMIT, RULE, is_whole, limited_to, served};
 use crate::harness::{
     Conduct, Envoy, Fate, Storm, TCP, Upstream, block_on, fate, knock,
     places::{Folder, repository},
@@ -101,7 +101,7 @@ fn a_clock_that_steps_by_an_hour_or_a_second_neither_loses_a_slot_nor_finds_one(
     assert_eq!(upstream.seen().peak, LIMIT);
     upstream.until_open(half);
     let metrics = envoy.until_rule(RULE, "tidegate_inflight", half as f64);
-    assert_eq!(faults(&metrics, "worker_reaped"), 0.0);
+    assert_eq!(metrics.rule(RULE, "tidegate_faults_total"), 0.0);
     for stream in &mut stay {
         std::io::Write::write_all(stream, b"still here").expect("sent");
         assert_eq!(fate(stream), Fate::Served);

@@ -42,7 +42,7 @@ pub struct Envoy {
     workers: u32,
     _folder: Folder,
     complaints: bool,
-    _turn: Turn,
+    _turn: Option<Turn>,
 }
 
 impl Envoy {
@@ -61,7 +61,23 @@ impl Envoy {
 
     /// Like [`Self::start`], with whatever else is to be said to the command.
     pub fn start_by(bootstrap: &Bootstrap, workers: u32, more: impl FnOnce(&mut Command)) -> Self {
-        let turn = Turn::take();
+        Self::begin(Some(Turn::take()), bootstrap, workers, more)
+    }
+
+    /// Starts one that takes over from this one, as it is told by these arguments. It has no turn of
+    /// its own to wait for.
+    pub fn successor(&self, bootstrap: &Bootstrap, more: &[&str]) -> Self {
+        Self::begin(None, bootstrap, self.workers, |command| {
+            command.args(more);
+        })
+    }
+
+    fn begin(
+        turn: Option<Turn>,
+        bootstrap: &Bootstrap,
+        workers: u32,
+        more: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = Folder::new();
         let mut program = launch(bootstrap, workers, more, &folder);
         let file = folder.path().join("admin");
