@@ -4,7 +4,7 @@ use std::{fs, net::TcpStream, path::PathBuf, thread, time::Duration};
 
 use rustix::process::Signal;
 
-use super::{CALM, LIMIT, RULE, is_whole, limited_to, served, until_empty};
+use super::{CALM, LIMIT, RULE, all_live, heard, is_whole, limited_to, served, until_empty};
 use crate::harness::{
     Bootstrap, Conduct, Envoy, Fate, HTTP, Storm, TCP, Upstream, Visits, block_on,
     client::rest,
@@ -45,9 +45,7 @@ fn a_listener_that_is_drained_gracefully_serves_those_that_it_has() {
         Ok(_) => Err("it still listens".to_owned()),
         Err(_) => Ok(()),
     });
-    for stream in &mut open {
-        assert_eq!(fate(stream), Fate::Served);
-    }
+    all_live(&mut open);
     envoy.until_rule(RULE, "tidegate_inflight", LIMIT as f64);
     drop(open);
     let metrics = until_empty(&envoy);
@@ -166,13 +164,11 @@ fn an_envoy_that_takes_over_has_a_limit_of_its_own_beside_what_the_old_one_still
     let next = ["--restart-epoch", "1", "--base-id", &id];
     let new = old.successor(&bootstrap, &[next, patience].concat());
     // What the old one has goes on, and is not known to the new one.
-    for stream in &mut before {
-        assert_eq!(fate(stream), Fate::Served);
-    }
+    all_live(&mut before);
     // The old one, which is full, takes some still until it has been told.
     let mut after = Vec::new();
     until(|| {
-        after.extend(fates(knocks(to, LIMIT - after.len())).0);
+        after.extend(heard(knocks(to, LIMIT - after.len())).0);
         let count = after.len();
         (count == LIMIT)
             .then_some(())
@@ -187,9 +183,7 @@ fn an_envoy_that_takes_over_has_a_limit_of_its_own_beside_what_the_old_one_still
         rest(stream);
     }
     upstream.until_open(LIMIT);
-    for stream in &mut after {
-        assert_eq!(fate(stream), Fate::Served);
-    }
+    all_live(&mut after);
     drop((before, after));
     upstream.peak_since();
     is_whole(&new, to, &upstream);
@@ -237,9 +231,7 @@ static_resources:"#,
     active(1.0);
     // The kernel takes them, and Envoy does not.
     let waiting = knocks(to, LIMIT);
-    for stream in &mut open {
-        assert_eq!(fate(stream), Fate::Served);
-    }
+    all_live(&mut open);
     assert_eq!(upstream.seen().total, LIMIT / 2);
     pressure(0.0);
     let (more, refused) = fates(waiting);

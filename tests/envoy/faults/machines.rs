@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CALM, LIMIT, RULE, faults, is_whole, limited_to, reloads, served, until_empty};
+use super::{
+    CALM, LIMIT, RULE, all_live, faults, is_whole, limited_to, lives, reloads, served, until_empty,
+};
 use crate::harness::{
     Bootstrap, Conduct, Delivered, Envoy, Fate, Fuse, HTTP, Load, TCP, Upstream,
     client::rest,
@@ -56,17 +58,10 @@ fn fatal_request(to: SocketAddr, fuse: Fuse) -> TcpStream {
     stream
 }
 
-/// Whether it still has its upstream: it says something, and hears it.
-fn lives(stream: &mut TcpStream) -> bool {
-    let word = b"alive?";
-    let mut heard = [0; 6];
-    stream.write_all(word).is_ok() && stream.read_exact(&mut heard).is_ok() && heard == *word
-}
-
 /// Connections that have heard all that they said.
 fn open(to: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut streams: Vec<_> = (0..count).map(|_| connect(to)).collect();
-    assert!(streams.iter_mut().all(lives));
+    all_live(&mut streams);
     streams
 }
 
@@ -97,7 +92,7 @@ fn a_machine_that_traps_takes_its_own_with_it_and_nobody_elses_wherever_it_traps
         envoy.until_rule(RULE, "tidegate_inflight", streams.len() as f64);
 
         // The others are as they were, and what they have counts.
-        assert!(streams.iter_mut().all(lives));
+        all_live(&mut streams);
         let (more, refused) = fates(knocks(to, LIMIT + 5 - streams.len()));
         assert_eq!((more.len() + streams.len(), refused), (LIMIT, 5));
         drop((more, streams));
@@ -277,7 +272,7 @@ fn a_configuration_at_which_the_machine_traps_is_refused_and_the_old_one_goes_on
         metrics.sum("envoy_listener_manager_lds_update_rejected", &[]) == 1.0
     });
     until_trapped(&envoy);
-    assert!(streams.iter_mut().all(lives));
+    all_live(&mut streams);
     let (more, refused) = fates(knocks(to, 5));
     assert_eq!((more.len(), refused), (0, 5));
     drop(streams);

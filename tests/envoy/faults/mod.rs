@@ -8,11 +8,12 @@ mod updates;
 mod upstreams;
 mod workers;
 
-use std::net::{SocketAddr, TcpStream};
-
-use crate::harness::{
-    Bootstrap, Envoy, Fate, TCP, Upstream, fate, fates, knock, knocks, metrics::Metrics, until,
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
 };
+
+use crate::harness::{Bootstrap, Envoy, TCP, Upstream, fates, knocks, metrics::Metrics, until};
 
 const RULE: &str = "service";
 
@@ -29,9 +30,20 @@ fn limited_to(upstream: SocketAddr, inflight: usize) -> Bootstrap {
     bootstrap.with(CALM)
 }
 
+/// Those of them that are served, and have heard all that they said; and how many were refused.
+fn heard(knocking: Vec<TcpStream>) -> (Vec<TcpStream>, usize) {
+    let (mut served, refused) = fates(knocking);
+    for stream in &mut served {
+        let mut rest = [0; 4];
+        stream.read_exact(&mut rest).expect("an echo");
+        assert_eq!(rest, *b"nock");
+    }
+    (served, refused)
+}
+
 /// So many that are all served.
 fn served(to: SocketAddr, count: usize) -> Vec<TcpStream> {
-    let (served, refused) = fates(knocks(to, count));
+    let (served, refused) = heard(knocks(to, count));
     assert_eq!((served.len(), refused), (count, 0));
     served
 }
@@ -39,12 +51,21 @@ fn served(to: SocketAddr, count: usize) -> Vec<TcpStream> {
 /// Comes again until it is served.
 fn until_served(to: SocketAddr) -> TcpStream {
     until(|| {
-        let mut stream = knock(to, "again");
-        match fate(&mut stream) {
-            Fate::Served => Ok(stream),
-            Fate::Refused => Err("it is refused".to_owned()),
-        }
+        let served = heard(knocks(to, 1)).0.pop();
+        served.ok_or_else(|| "it is refused".to_owned())
     })
+}
+
+/// Whether it still has its upstream: it says something more, and hears it.
+fn lives(stream: &mut TcpStream) -> bool {
+    let word = b"alive?";
+    let mut heard = [0; 6];
+    stream.write_all(word).is_ok() && stream.read_exact(&mut heard).is_ok() && heard == *word
+}
+
+/// Each of them still has its upstream.
+fn all_live(streams: &mut [TcpStream]) {
+    assert!(streams.iter_mut().all(lives));
 }
 
 /// Nothing is open any more, by all books.

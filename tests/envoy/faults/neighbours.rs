@@ -4,7 +4,7 @@ use std::{fs, io::Write, net::SocketAddr};
 
 use tidegate::store::{PREFIX, RuleKeys};
 
-use super::{LIMIT, RULE, faults, is_whole, limited_to, served};
+use super::{LIMIT, RULE, all_live, faults, heard, is_whole, limited_to, served};
 use crate::harness::{
     Bootstrap, Conduct, Envoy, Fate, TCP, Upstream, connect, fate, fates, knocks,
     places::{Folder, notice},
@@ -149,10 +149,7 @@ fn garbage_where_the_workers_share_is_replaced_and_all_slots_are_counted_again()
     notice(&format!(
         "between garbage and the next beats, {peak} of {LIMIT} were open at most"
     ));
-    for stream in &mut open {
-        stream.write_all(b"still here").expect("sent");
-        assert_eq!(fate(stream), Fate::Served);
-    }
+    all_live(&mut open);
     assert_eq!(
         envoy.until_event(RULE, "fault").text("kind"),
         "record_replaced"
@@ -180,7 +177,7 @@ fn a_worker_that_stands_still_is_buried_and_counts_again_when_it_goes_on() {
     let told = envoy.until_event(RULE, "fault");
     assert_eq!(told.text("kind"), "worker_reaped");
     // What it had is free for the other one, though it is open. Some of these wait until it goes on.
-    let (more, _) = fates(knocks(to, LIMIT));
+    let (more, _) = heard(knocks(to, LIMIT));
     assert_eq!(fate(&mut busy), Fate::Served);
     open.extend(more);
     upstream.until_open(open.len());
@@ -190,10 +187,7 @@ fn a_worker_that_stands_still_is_buried_and_counts_again_when_it_goes_on() {
         "while a worker stood still, {peak} of {LIMIT} were open at most"
     ));
     assert!(peak <= 2 * LIMIT, "{peak}");
-    for stream in &mut open {
-        stream.write_all(b"still here").expect("sent");
-        assert_eq!(fate(stream), Fate::Served);
-    }
+    all_live(&mut open);
     // Nobody comes in before there are less than may be.
     upstream.peak_since();
     let (none, all) = fates(knocks(to, 5));

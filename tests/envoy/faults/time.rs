@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{LIMIT, RULE, is_whole, limited_to, served};
+use super::{LIMIT, RULE, all_live, is_whole, limited_to, served};
 use crate::harness::{
     Conduct, Envoy, Fate, Storm, TCP, Upstream, block_on, fate, knock,
     places::{Folder, repository},
@@ -102,10 +102,7 @@ fn a_clock_that_steps_by_an_hour_or_a_second_neither_loses_a_slot_nor_finds_one(
     upstream.until_open(half);
     let metrics = envoy.until_rule(RULE, "tidegate_inflight", half as f64);
     assert_eq!(metrics.rule(RULE, "tidegate_faults_total"), 0.0);
-    for stream in &mut stay {
-        std::io::Write::write_all(stream, b"still here").expect("sent");
-        assert_eq!(fate(stream), Fate::Served);
-    }
+    all_live(&mut stay);
     drop(stay);
     is_whole(&envoy, to, &upstream);
     assert_eq!(upstream.seen().peak, LIMIT);
@@ -161,10 +158,7 @@ fn an_envoy_that_is_stopped_for_longer_than_the_dead_are_kept_goes_on_where_it_w
         storm.join().expect("no panic")
     });
     assert!(storm.served > LIMIT, "{storm:?}");
-    for stream in &mut stay {
-        std::io::Write::write_all(stream, b"still here").expect("sent");
-        assert_eq!(fate(stream), Fate::Served);
-    }
+    all_live(&mut stay);
     assert_eq!(upstream.seen().peak, LIMIT);
     let metrics = envoy.until_rule(RULE, "tidegate_inflight", (LIMIT / 2) as f64);
     assert_eq!(metrics.rule(RULE, "tidegate_faults_total"), 0.0);
