@@ -116,9 +116,7 @@ fn a_machine_that_traps_takes_its_own_with_it_and_nobody_elses_wherever_it_traps
 fn slots_that_a_machine_had_in_advance_are_free_when_it_is_buried() {
     const MANY: usize = 200;
     let upstream = Upstream::start(Conduct::Echo);
-    // Without callers nothing is kept free for any.
-    let bootstrap = limited_to(upstream.address, MANY).with(r#""key": "none""#);
-    let (bootstrap, _module) = fused(bootstrap.inspecting());
+    let (bootstrap, _module) = fused(limited_to(upstream.address, MANY).inspecting());
     let envoy = Envoy::start(&bootstrap, 2).complains();
     let to = envoy.listener(TCP.listener);
     let load = Load {

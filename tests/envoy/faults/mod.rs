@@ -20,8 +20,8 @@ const RULE: &str = "service";
 /// So many may be open at the upstream.
 const LIMIT: usize = 10;
 
-/// No surge here: the faults are to be seen alone.
-const CALM: &str = r#""surge": {"baseline_per_s": 5000}"#;
+/// No surge here, and no caller for whom a slot is kept: the faults are to be seen alone.
+const CALM: &str = r#""key": "none", "surge": {"baseline_per_s": 5000}"#;
 
 /// The shipped bootstrap with this limit; who does not fit is refused at once.
 fn limited_to(upstream: SocketAddr, inflight: usize) -> Bootstrap {
