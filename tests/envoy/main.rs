@@ -12,6 +12,7 @@ mod dashboard;
 mod delivery;
 mod encrypted;
 mod fair;
+mod faults;
 mod grpc;
 mod harness;
 mod hold;

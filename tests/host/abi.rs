@@ -40,24 +40,25 @@ pub fn linker(module: &wasmi::Module) -> Linker<State> {
         let linker = &mut linker;
         // What they are given is what the ABI says, and the linker compares it.
         let linked = match import {
-            Import::Log => linker.func_wrap("env", name, log),
-            Import::GetCurrentTime => linker.func_wrap("env", name, get_current_time),
-            Import::SetTickPeriod => linker.func_wrap("env", name, set_tick_period),
-            Import::SetEffectiveContext => linker.func_wrap("env", name, set_effective_context),
-            Import::GetProperty => linker.func_wrap("env", name, get_property),
-            Import::GetHeader => linker.func_wrap("env", name, get_header),
-            Import::GetBuffer => linker.func_wrap("env", name, get_buffer),
-            Import::SetBuffer => linker.func_wrap("env", name, set_buffer),
-            Import::GetSharedData => linker.func_wrap("env", name, get_shared_data),
-            Import::SetSharedData => linker.func_wrap("env", name, set_shared_data),
-            Import::ContinueStream => linker.func_wrap("env", name, continue_stream),
-            Import::CloseStream => linker.func_wrap("env", name, close_stream),
-            Import::SendLocalResponse => linker.func_wrap("env", name, send_local_response),
-            Import::ReplaceHeader => linker.func_wrap("env", name, replace_header),
-            Import::CallForeignFunction => linker.func_wrap("env", name, call_foreign_function),
-            Import::DefineMetric => linker.func_wrap("env", name, define_metric),
-            Import::IncrementMetric => linker.func_wrap("env", name, increment_metric),
-            Import::RecordMetric => linker.func_wrap("env", name, record_metric),
+            Import::Log => linker.func_wrap(import.home(), name, log),
+            Import::GetCurrentTime => linker.func_wrap(import.home(), name, get_current_time),
+            Import::GetRandom => linker.func_wrap(import.home(), name, get_random),
+            Import::SetTickPeriod => linker.func_wrap(import.home(), name, set_tick_period),
+            Import::SetEffectiveContext => linker.func_wrap(import.home(), name, set_effective_context),
+            Import::GetProperty => linker.func_wrap(import.home(), name, get_property),
+            Import::GetHeader => linker.func_wrap(import.home(), name, get_header),
+            Import::GetBuffer => linker.func_wrap(import.home(), name, get_buffer),
+            Import::SetBuffer => linker.func_wrap(import.home(), name, set_buffer),
+            Import::GetSharedData => linker.func_wrap(import.home(), name, get_shared_data),
+            Import::SetSharedData => linker.func_wrap(import.home(), name, set_shared_data),
+            Import::ContinueStream => linker.func_wrap(import.home(), name, continue_stream),
+            Import::CloseStream => linker.func_wrap(import.home(), name, close_stream),
+            Import::SendLocalResponse => linker.func_wrap(import.home(), name, send_local_response),
+            Import::ReplaceHeader => linker.func_wrap(import.home(), name, replace_header),
+            Import::CallForeignFunction => linker.func_wrap(import.home(), name, call_foreign_function),
+            Import::DefineMetric => linker.func_wrap(import.home(), name, define_metric),
+            Import::IncrementMetric => linker.func_wrap(import.home(), name, increment_metric),
+            Import::RecordMetric => linker.func_wrap(import.home(), name, record_metric),
         };
         linked.expect("each is there once");
     }
@@ -247,6 +248,16 @@ fn log(env: Env<'_>, level: u32, message: u32, size: u32) -> u32 {
 fn get_current_time(env: Env<'_>, time: u32) -> u32 {
     serve(env, Import::GetCurrentTime, Out::U64(time), |env| {
         Ok(Value::Number(env.data().envoy.borrow().now))
+    })
+}
+
+fn get_random(env: Env<'_>, data: u32, size: u32) -> u32 {
+    serve(env, Import::GetRandom, Out::Nothing, |env| {
+        for at in 0..size.min(256) {
+            let byte = env.data_mut().dice.below(256) as u8;
+            put(env, data + at, &[byte])?;
+        }
+        Ok(Value::Nothing)
     })
 }
 

@@ -9,6 +9,7 @@ use crate::dice::Dice;
 pub enum Import {
     Log,
     GetCurrentTime,
+    GetRandom,
     SetTickPeriod,
     SetEffectiveContext,
     GetProperty,
@@ -28,9 +29,10 @@ pub enum Import {
 }
 
 impl Import {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Log,
         Self::GetCurrentTime,
+        Self::GetRandom,
         Self::SetTickPeriod,
         Self::SetEffectiveContext,
         Self::GetProperty,
@@ -49,10 +51,19 @@ impl Import {
         Self::RecordMetric,
     ];
 
+    /// Where the module has it from.
+    pub const fn home(self) -> &'static str {
+        match self {
+            Self::GetRandom => "wasi_snapshot_preview1",
+            _ => "env",
+        }
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Log => "proxy_log",
             Self::GetCurrentTime => "proxy_get_current_time_nanoseconds",
+            Self::GetRandom => "random_get",
             Self::SetTickPeriod => "proxy_set_tick_period_milliseconds",
             Self::SetEffectiveContext => "proxy_set_effective_context",
             Self::GetProperty => "proxy_get_property",
