@@ -25,6 +25,7 @@ const COLUMNS: &[Column] = &[
     Column::new("goodput_percent", "of ideal %", 1),
     Column::new("p99_ms", "p99 ms", 0),
     Column::new("failed_users_percent", "failed us. %", 1),
+    Column::new("mixed_users_percent", "mixed us. %", 1),
     Column::new("failed_attempts_percent", "failed att.%", 1),
     Column::new("recovers_in_s", "again in s", 0),
     Column::new("peak", "peak", 0),
@@ -39,6 +40,7 @@ pub fn incidents(bench: &mut Bench) -> Result<(), Stopped> {
         shapes::calm(false),
         shapes::storm(),
         shapes::shipped_earlier(hour),
+        shapes::everybody(),
         shapes::build_up(),
         shapes::throttle_lifted(),
         shapes::restart(),
@@ -107,6 +109,7 @@ fn measured(shape: &Shape, policy: Policy, runs: &[Numbers]) -> Measured {
         goodput,
         p99,
         mean(|run| run.failed_users_percent),
+        mean(|run| run.mixed_users_percent),
         mean(|run| run.failed_attempts_percent),
         again,
         peak,
@@ -117,6 +120,10 @@ fn measured(shape: &Shape, policy: Policy, runs: &[Numbers]) -> Measured {
         let mut want = |what, value, bar| wanted.push(Wanted { what, value, bar });
         want("peak", peak, Bar::AtMost(f64::from(shape.rule.limit)));
         want("normal again, in s", again, Bar::AtMost(SOON_S));
+        if shape.slug == "everybody" {
+            let mixed = mean(|run| run.mixed_users_percent);
+            want("users now and then, %", mixed, Bar::AtMost(15.0));
+        }
         let spared = shape.has_culprit() || shape.is_calm();
         let least = if spared { GOOD } else { FAIR };
         want("of the ideal, %", goodput, Bar::AtLeast(least));

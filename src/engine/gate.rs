@@ -619,11 +619,13 @@ impl Gate {
         Decision::Hold
     }
 
-    /// Counts one that is shed.
+    /// Counts one that is refused or led elsewhere.
     fn refused(&mut self, waiter: &Waiter, reason: Reason) -> Decision {
         let terms = &waiter.terms;
-        let pressure = !matches!(reason, Reason::HotCaller | Reason::SurgePressure);
-        self.tally.pressure += u32::from(pressure);
+        match reason {
+            Reason::HotCaller | Reason::SurgePressure => self.tally.shed += 1,
+            _ => self.tally.pressure += 1,
+        }
         if terms.redirects {
             self.tally.redirect(terms.shadow, reason);
             return Decision::Redirect(reason);

@@ -11,9 +11,12 @@ pub struct Tally {
     pub admitted: u32,
     /// Had to wait; later they are admitted, rejected, or gone.
     pub held: u32,
-    /// Of those that are shed, the ones that lacked what everybody may have: neither a hot caller,
-    /// nor of the share that is not served.
+    /// Of those that are refused or led elsewhere, the ones that lacked what everybody may have;
+    /// the others are [shed](Self::shed).
     pub pressure: u32,
+    /// Those that were refused or led elsewhere for a surge: a hot caller's, or not of the share that
+    /// is served.
+    pub shed: u32,
     /// Led to another upstream instead of being refused.
     pub redirected: u32,
     /// Refused, by [`Reason::index`].

@@ -11,13 +11,13 @@ use super::{
     distress::{Answers, Patience},
     hot::{Cut, Cuts, Heat},
     record::{Change, Record, Shared},
-    share::Share,
+    share::{Lap, Share},
     surge::{Changes, DetectorConfig, Phase},
     tally::Tally,
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGT\x05";
+const MAGIC: [u8; 4] = *b"TGT\x06";
 
 /// Two lines about a rule are at least this far apart.
 const QUIET: Duration = Duration::from_secs(1);
@@ -56,8 +56,10 @@ pub struct Sighting {
     pub rejected: u32,
     /// Those that had to wait.
     pub held: u32,
-    /// Those that were shed for want of what everybody may have.
+    /// Those that lacked what everybody may have.
     pub pressure: u32,
+    /// Those that were shed for a surge.
+    pub shed: u32,
     /// How the upstream took what was looked at.
     pub answers: Answers,
 }
@@ -82,10 +84,10 @@ impl Standing {
         self.waiting > 0 || self.limit > 0 && self.open as f64 * 10.0 >= limit * 9.0
     }
 
-    /// Whether more than a fourth of the slots is free, of `part` of the limit, and nobody waits.
-    fn has_much_room(&self, part: f32) -> bool {
+    /// What part of the slots is in use or waited for, of `part` of the limit; none without one.
+    fn used(&self, part: f32) -> Option<f32> {
         let limit = f64::from(self.limit) * f64::from(part);
-        self.waiting == 0 && (self.open as f64) * 4.0 < limit * 3.0
+        (limit > 0.0).then(|| ((self.open as f64 + self.waiting as f64) / limit) as f32)
     }
 }
 
@@ -247,11 +249,13 @@ impl Lookout {
             rejected: sum,
             held,
             pressure,
+            shed,
             ..
         } = &mut self.sighting;
         *sum = sum.saturating_add(rejected);
         *held = held.saturating_add(tally.held);
         *pressure = pressure.saturating_add(tally.pressure);
+        *shed = shed.saturating_add(tally.shed);
     }
 
     /// Counts how the upstream took something.
@@ -355,10 +359,11 @@ pub struct TideRecord {
     failing: Failing,
     /// When a surge was last one to shed for.
     shed: Timestamp,
-    /// The number of the running lap since the epoch, and what it brought: arrivals that lacked what
-    /// everybody may have, and bad answers.
+    /// The number of the running lap since the epoch, and what it brought: arrivals that were not
+    /// shed, those of them that lacked what everybody may have, and whether there were bad answers.
     lap: u64,
-    pressure: bool,
+    came: u32,
+    pressure: u32,
     suffered: bool,
     /// The lap in which somebody looked for hot callers.
     cut: u64,
@@ -380,7 +385,9 @@ impl TideRecord {
         self.bad = self.bad.saturating_add(u64::from(sighting.answers.bad()));
         self.untold.refusing |= self.alarm.distress().is_distressed() && !before;
         self.book(sighting, changes, now);
-        self.pressure |= sighting.pressure > 0;
+        let came = sighting.arrivals.saturating_sub(sighting.shed);
+        self.came = self.came.saturating_add(came);
+        self.pressure = self.pressure.saturating_add(sighting.pressure);
         let Answers { good, failed, .. } = sighting.answers;
         self.suffered |= sighting.answers.bad() > failed;
         self.suffered |= self.failing.in_part(good > 0, failed > 0, now);
@@ -412,15 +419,16 @@ impl TideRecord {
             return false;
         }
         self.limit = standing.limit;
-        let (sheds, surge) = (self.sheds(now), self.alarm.phase() == Phase::Surge);
-        let pressure =
-            core::mem::take(&mut self.pressure) && !self.culprit && !self.alarm.serves_nobody(now);
-        self.share.lap(
+        let sheds = self.sheds(now);
+        self.share.lap(&Lap {
             sheds,
-            surge,
-            pressure,
-            standing.has_much_room(self.adaptive.part()),
-        );
+            surge: self.alarm.phase() == Phase::Surge,
+            came: core::mem::take(&mut self.came),
+            excused: self.culprit || self.alarm.serves_nobody(now),
+            refused: core::mem::take(&mut self.pressure),
+            open: standing.open,
+            used: standing.used(self.adaptive.part()),
+        });
         let suffered = core::mem::take(&mut self.suffered);
         if standing.adaptive && standing.limit > 0 {
             let distressed = self.alarm.distress().is_distressed();
@@ -582,7 +590,8 @@ impl TideRecord {
             failing: Failing::read(&mut bytes)?,
             shed: Timestamp::from_nanos(bytes.u64()?),
             lap: bytes.u64()?,
-            pressure: bytes.flag()?,
+            came: bytes.u32()?,
+            pressure: bytes.u32()?,
             suffered: bytes.flag()?,
             cut: bytes.u64()?,
             limit: bytes.u32()?,
@@ -614,7 +623,8 @@ impl Record for TideRecord {
             failing: Failing::default(),
             shed: Timestamp::ZERO,
             lap: 0,
-            pressure: false,
+            came: 0,
+            pressure: 0,
             suffered: false,
             cut: 0,
             limit: 0,
@@ -650,7 +660,9 @@ impl Record for TideRecord {
         self.failing.encode(out);
         out.put(self.shed.as_nanos().to_le_bytes());
         out.put(self.lap.to_le_bytes());
-        out.put([self.pressure, self.suffered].map(u8::from));
+        out.put(self.came.to_le_bytes());
+        out.put(self.pressure.to_le_bytes());
+        out.push(u8::from(self.suffered));
         out.put(self.cut.to_le_bytes());
         out.put(self.limit.to_le_bytes());
         self.alarm.encode(out);

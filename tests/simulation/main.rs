@@ -11,7 +11,7 @@ use model::{Numbers, Policy, Shape, play, shapes};
 
 /// Plays a shape with one worker and with several, and judges each by what must always hold and by
 /// `judge`.
-fn ours(shape: &Shape, judge: impl Fn(&Numbers) -> bool) {
+fn ours(shape: &Shape, mut judge: impl FnMut(&Numbers) -> bool) {
     for workers in [1, 4] {
         let run = play(shape, Policy::Tidegate(workers));
         let (slug, numbers) = (shape.slug, &run.numbers);
@@ -89,6 +89,20 @@ fn what_gathered_silently_is_served_in_part_and_then_it_is_over() {
         fifo.goodput_percent < 20.0,
         "a queue serves the dead: {fifo:?}"
     );
+}
+
+#[test]
+fn where_everybody_comes_more_often_few_users_change_sides() {
+    let mut mixed = Vec::new();
+    for seed in 1..=8 {
+        ours(&shapes::everybody().seed(seed), |numbers| {
+            mixed.push(numbers.mixed_users_percent);
+            numbers.goodput_percent >= 68.0 && recovers_within(numbers, 5)
+        });
+    }
+    // Chance alone makes one or the other of 60 users wait in vain.
+    let mean = mixed.iter().sum::<f64>() / mixed.len() as f64;
+    assert!(mean <= 14.0, "{mixed:?}");
 }
 
 #[test]

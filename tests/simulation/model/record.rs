@@ -1,6 +1,6 @@
 //! What became of the clients, and the numbers that follow from it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use super::{
     clients::Role,
@@ -23,6 +23,8 @@ pub struct Wish {
 const LONGEST: Duration = Duration::from_secs(10);
 /// So long after the trouble is still looked at how many are served.
 const AFTERMATH: Duration = Duration::from_secs(10);
+/// Until then users change sides while it is found out how many can be served.
+const SETTLING: Duration = Duration::from_secs(3);
 /// Normal is: in this second no more than this share goes wrong, and this one of all that come later.
 const BAD_SECOND: f64 = 0.1;
 const BAD_REST: f64 = 0.02;
@@ -37,6 +39,9 @@ pub struct Numbers {
     /// Users who were refused, timed out or waited for more than 10 s, at last, from the trouble
     /// on; in percent.
     pub failed_users_percent: f64,
+    /// Users who were sometimes served in the trouble and sometimes not, in percent; not counted in
+    /// its first 3 s, in which it must be noticed and acted upon.
+    pub mixed_users_percent: f64,
     /// Seconds after the trouble until all is as before; none when it never is.
     pub recovers_in_s: Option<u32>,
     /// The most that were open at the upstream at once.
@@ -83,6 +88,7 @@ impl Record {
                 .get((took.len() * 99).div_ceil(100).saturating_sub(1))
                 .map(|took| took.as_secs_f64() * 1000.0),
             failed_users_percent: failed_users(&normal, trouble.start),
+            mixed_users_percent: mixed_users(&normal, trouble.start + SETTLING..trouble.end),
             recovers_in_s: recovers_in(&normal, shape),
             peak: self.peak,
             attempts_per_s: f64::from(self.attempts_in_trouble)
@@ -133,6 +139,18 @@ fn failed_users(normal: &[Wish], from: Duration) -> f64 {
     }
     let failed = users.values().filter(|failed| **failed).count();
     percent(failed as f64, users.len() as f64)
+}
+
+/// The percentage of the users with both successes and failures, of those who came in the span.
+fn mixed_users(normal: &[Wish], span: Range<Duration>) -> f64 {
+    let mut users: BTreeMap<(usize, u32), (bool, bool)> = BTreeMap::new();
+    for wish in normal.iter().filter(|wish| span.contains(&wish.began)) {
+        let (served, failed) = users.entry((wish.group, wish.user)).or_default();
+        *served |= !is_failure(wish);
+        *failed |= is_failure(wish);
+    }
+    let mixed = users.values().filter(|(served, failed)| *served && *failed);
+    percent(mixed.count() as f64, users.len() as f64)
 }
 
 /// The first second after the trouble that is normal, as is all that comes after it.

@@ -242,6 +242,35 @@ pub fn build_up() -> Shape {
     }
 }
 
+/// Everybody comes three times as often, and nobody is to blame: the upstream does 200 a second.
+pub fn everybody() -> Shape {
+    let surge = CALM..CALM + 15.0;
+    let group = requests(vec![(surge.start, 3.0), (surge.end, 1.0)], TRIES_THRICE);
+    let comes = match group.comes {
+        Comes::Often { per_s, pace } => Comes::Often {
+            per_s: 2.0 * per_s,
+            pace,
+        },
+        always @ Comes::Always { .. } => always,
+    };
+    Shape {
+        slug: "everybody",
+        name: "everybody x3",
+        groups: vec![Group { comes, ..group }],
+        ends: surge.end + AFTER,
+        trouble: surge,
+        rule: Rule {
+            limit: 40,
+            ..busy().rule
+        },
+        bears: Bears {
+            slots: 40,
+            most: 100,
+        },
+        ..busy()
+    }
+}
+
 /// Slack 2022, Coinbase 2021: a throttle is lifted at once, and all that it kept back comes.
 ///
 /// Half of the users heed what a refusal tells them, and half come with back-off.

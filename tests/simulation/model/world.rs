@@ -236,7 +236,8 @@ impl World<'_> {
         self.agenda
             .put(self.now + patience, Event::GivesUp(wish, stream));
         let address = format!(
-            "10.{group}.{}",
+            "{}.{group}.{}",
+            self.shape.seed,
             user / self.shape.groups[group].users_an_address
         );
         let chance = self.random.bits();
