@@ -1,5 +1,7 @@
 //! The log lines that programs read: `tidegate_event` and one JSON object.
 
+#![forbid(unsafe_code)]
+
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 

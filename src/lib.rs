@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`engine`] | counting, limits, waiting, decisions: pure, time is an argument | nothing |
 //! | [`config`] | what the operator wrote, parsed and then checked into a policy | `engine` |
-//! | [`protocol`] | the few messages of a refusal, bytes in and values out | nothing |
+//! | [`protocol`] | the few messages of a refusal, and who comes: bytes in, values out | nothing |
 //! | [`store`] | the shared records and the loop that updates them | `engine` |
 //! | [`event`] | the log lines that programs read | `engine` |
 //! | `scenario` | made-up arrivals for tests, benchmarks and replays, native alone | nothing |
@@ -17,6 +17,8 @@
 //! on wasm32 only, so a native build that reached for one would not compile.
 
 #![warn(missing_docs)]
+// Of the module, the calls of the host and the names that it calls are unsafe.
+#![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 
 extern crate alloc;
 

@@ -1,5 +1,7 @@
 //! Where the workers keep what they share, and the loop that changes it.
 
+#![forbid(unsafe_code)]
+
 use alloc::{collections::BTreeMap, format, rc::Rc, string::String, vec::Vec};
 use core::{cell::RefCell, fmt, num::NonZeroU32};
 

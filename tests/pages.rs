@@ -45,9 +45,11 @@ enum Line<'p> {
 }
 
 impl Page {
-    /// The README, the changelog, and all below `docs` and `envoy`.
+    /// Those in the root, and all below `docs` and `envoy`.
     pub fn all() -> Vec<Self> {
-        let mut paths = vec![PathBuf::from("README.md"), PathBuf::from("CHANGELOG.md")];
+        let mut paths = ["README.md", "CHANGELOG.md", "SECURITY.md"]
+            .map(PathBuf::from)
+            .to_vec();
         let mut folders = vec![PathBuf::from("docs"), PathBuf::from("envoy")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(root().join(&folder)).expect("a folder") {

@@ -21,6 +21,8 @@ pub struct Row<const N: usize> {
 pub enum Wanted {
     /// No more than that.
     AtMost(f64),
+    /// No less than that.
+    AtLeast(f64),
     /// Exactly that.
     Exactly(f64),
     /// Told for information.
@@ -31,9 +33,11 @@ impl<const N: usize> Row<N> {
     /// Whether the first column is what is wanted; none where nothing is.
     fn passes(&self) -> Option<bool> {
         let value = self.values.first().copied().flatten();
-        let value = value.unwrap_or(f64::INFINITY);
+        // What was not measured is not as wanted.
+        let value = value.unwrap_or(f64::NAN);
         match self.wanted {
             Wanted::AtMost(most) => Some(value <= most),
+            Wanted::AtLeast(least) => Some(value >= least),
             Wanted::Exactly(wanted) => Some(value == wanted),
             Wanted::Told => None,
         }
@@ -42,6 +46,7 @@ impl<const N: usize> Row<N> {
     fn wanted(&self) -> String {
         match self.wanted {
             Wanted::AtMost(most) => format!("<= {most}"),
+            Wanted::AtLeast(least) => format!(">= {least}"),
             Wanted::Exactly(wanted) => format!("= {wanted}"),
             Wanted::Told => String::new(),
         }
@@ -109,6 +114,11 @@ impl<const N: usize> Table<N> {
     pub fn add(&mut self, row: Row<N>) {
         row.print();
         self.rows.push(row);
+    }
+
+    /// Whether a row is not as wanted.
+    pub fn missed(&self) -> bool {
+        self.rows.iter().any(|row| row.passes() == Some(false))
     }
 
     /// How many of the rows are as wanted.

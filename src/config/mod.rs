@@ -11,6 +11,7 @@
 //! same object, and a contradiction shows when its rule is right otherwise.) Any bytes are fine: nothing panics, and
 //! memory is bounded by a few dozen bytes for each byte given.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(

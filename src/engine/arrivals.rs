@@ -53,6 +53,14 @@ impl Arrivals {
         self.window.at_most(now.after(AHEAD))
     }
 
+    /// Follows a clock that stepped back; whether it did. What is remembered counts as of then, so it
+    /// must be written then, or each who reads it would begin that second anew.
+    pub(super) fn steps_back(&mut self, now: Timestamp) -> bool {
+        let before = self.window.head();
+        self.window.add(now.after(AHEAD), 0);
+        self.window.head() < before
+    }
+
     /// When the next one is older than a second.
     pub(super) fn next_free(&self) -> Option<Timestamp> {
         let leaves = self.window.oldest()? + BUCKETS as u64 - AHEAD_BUCKETS;

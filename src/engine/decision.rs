@@ -265,8 +265,6 @@ pub enum Fault {
     WorkersFull,
     /// A worker stopped without giving its slots back; they were taken back.
     WorkerReaped,
-    /// The host called in where it may not, or named a stream that is not known.
-    UnexpectedCallback,
     /// The host refused to carry out a decision.
     HostCallFailed,
     /// More refusals were to be kept at once, slow ones or ones in a database's protocol, than there
@@ -276,13 +274,12 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, in the order of [`index`](Self::index).
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::StoreContended,
         Self::StoreFailed,
         Self::RecordReplaced,
         Self::WorkersFull,
         Self::WorkerReaped,
-        Self::UnexpectedCallback,
         Self::HostCallFailed,
         Self::RefusalsFull,
     ];
@@ -295,7 +292,6 @@ impl Fault {
             Self::RecordReplaced => "record_replaced",
             Self::WorkersFull => "workers_full",
             Self::WorkerReaped => "worker_reaped",
-            Self::UnexpectedCallback => "unexpected_callback",
             Self::HostCallFailed => "host_call_failed",
             Self::RefusalsFull => "refusals_full",
         }

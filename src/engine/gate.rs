@@ -444,7 +444,7 @@ impl Gate {
     }
 
     /// Whether others may be waiting for a slot that they don't know to be free.
-    fn gives_back_urgently(&self) -> bool {
+    pub fn gives_back_urgently(&self) -> bool {
         let gives_back = self.told.as_ref().is_some_and(|told| {
             told.held() > self.mine.open.saturating_add(2 * self.idle)
                 || told.connecting > self.mine.connecting
@@ -477,6 +477,8 @@ impl Gate {
         let rests = self.waiting.is_empty() && !short && !self.alone;
         let answer = pool.update(|record| {
             let known = record.row(me).is_some_and(|row| row.short);
+            let limited = terms.limits.arrivals_per_s.is_some();
+            let stepped = limited && record.arrivals.steps_back(now);
             let mut ledger = Ledger::new(record, me, mine, here, regime);
             let mut tokens = ledger.settle(tokens);
             let mut admitted = false;
@@ -497,13 +499,18 @@ impl Gate {
             };
             let next_token = ledger.next_token();
             if !admitted && (!starves || known) {
-                return Change::Keep(Ok(Answer {
+                let answer = Ok(Answer {
                     told: None,
                     tight,
                     workers,
                     next_token,
                     totals: record.totals(),
-                }));
+                });
+                return if stepped {
+                    Change::Write(answer)
+                } else {
+                    Change::Keep(answer)
+                };
             }
             let leased = ledger.lease(idle);
             match terms.limits.arrivals_per_s {

@@ -3,6 +3,7 @@
 //! Pure: `core`, `alloc` and [`Duration`](core::time::Duration). No clock, no input or output, no
 //! host and no serde. Time is an argument; a decision is a value that the shell carries out.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(

@@ -110,7 +110,32 @@ mod tests {
         }
     }
 
+    impl<const SLOTS: usize> Places<SLOTS> {
+        /// How many slots a look-up reads.
+        fn reads(&self, entries: &[impl Hashed], hash: u64) -> usize {
+            let slot = self.probe(entries, hash);
+            slot.wrapping_sub(Self::slot(hash)) % SLOTS + 1
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whatever_the_hashes_a_look_up_reads_no_more_slots_than_there_are_entries(
+            // From all alike to all different.
+            hashes in (0..9_u32).prop_flat_map(|bits| {
+                vec(any::<u64>().prop_map(move |hash| hash << bits), 0..=128)
+            }),
+            asked in any::<u64>(),
+        ) {
+            let mut entries = hashes;
+            entries.sort_unstable();
+            entries.dedup();
+            let places = Places::<256>::of(&entries);
+            for hash in entries.iter().chain([&asked]) {
+                prop_assert!(places.reads(&entries, *hash) <= entries.len() + 1);
+            }
+        }
+
         #[test]
         fn everybody_is_found_at_its_place_and_nobody_else(
             // Many want the same slots, also the last and the first.

@@ -11,7 +11,7 @@ use super::{
     tcp,
     vm::{self, Act},
 };
-use crate::engine::StreamId;
+use crate::engine::{Fault, StreamId};
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_abi_version_0_2_1() {}
@@ -53,7 +53,11 @@ fn carry_out(act: Act) {
         Act::Close(id) => *id,
     };
     let lives = vm::with(|vm| vm.stream(id.0).is_some()).unwrap_or(false);
-    if !lives || host::set_effective_context(host::context(id)).is_err() {
+    if !lives {
+        return;
+    }
+    if host::set_effective_context(host::context(id)).is_err() {
+        vm::with(|vm| vm.fault(id.0, Fault::HostCallFailed));
         return;
     }
     match act {

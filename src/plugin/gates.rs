@@ -4,7 +4,7 @@ use alloc::{format, rc::Rc, string::String, vec::Vec};
 use core::{num::NonZeroU32, time::Duration};
 
 use super::{
-    ending::ending,
+    ending::{ending, is_answered_to_the_end},
     faults::Faults,
     host::SharedData,
     matching::{Facts, Kind},
@@ -214,10 +214,11 @@ impl Gates {
         }
     }
 
-    /// A stream ended.
+    /// A stream ended. The effective context is its own; whether the others are to be told soon.
     ///
-    /// A request's slot is free at once: its upstream's part is over by now. The upstream's side of
-    /// a connection is not closed yet, so its slot is free with the next call.
+    /// Of a request that the upstream has answered to the end, they are told at once. The upstream's
+    /// side of any other, and of a connection, is closed only after this: so they are told with the
+    /// next call.
     pub fn on_close(
         &mut self,
         guard: &Guard,
@@ -225,19 +226,24 @@ impl Gates {
         place: Place,
         kind: Kind,
         now: Timestamp,
-    ) {
+    ) -> bool {
         let Some(entry) = self.entry(guard.gate) else {
-            return;
+            return false;
         };
         let Some(sentry) = &mut entry.sentry else {
-            return;
+            return false;
         };
         sentry.on_close(id, place);
-        if kind == Kind::Http {
-            let mut shared = SharedData;
-            let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
-            sentry.give_back(now, &mut records);
+        if kind == Kind::Tcp || !sentry.gives_back_urgently() {
+            return false;
         }
+        if !is_answered_to_the_end() {
+            return true;
+        }
+        let mut shared = SharedData;
+        let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
+        sentry.give_back(now, &mut records);
+        false
     }
 
     /// A stream that was open has ended; how, is asked if it is worth it.
@@ -323,6 +329,14 @@ impl Gates {
             if idle && Rc::strong_count(&entry.token) == 1 {
                 *place = None;
             }
+        }
+    }
+
+    /// Forgets the gates that no configuration names any more and that nothing has come to: where
+    /// there are no streams nothing ticks.
+    pub fn forget(&mut self) {
+        for place in &mut self.entries {
+            place.take_if(|entry| entry.sentry.is_none() && Rc::strong_count(&entry.token) == 1);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Every status is a value; nothing here can trap.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // Each call hands over pointers into slices that outlive it.
 
 use alloc::{string::String, vec::Vec};
 use core::{num::NonZeroU32, ptr};
@@ -115,6 +115,19 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
+}
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn random_get(bytes: *mut u8, size: usize) -> u32;
+}
+
+/// Bytes that nobody can foresee; none when the host gives none.
+pub fn random() -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    // SAFETY: the host writes as many bytes as there are.
+    let status = unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) };
+    (status == 0).then_some(bytes)
 }
 
 /// The host takes memory for the values that it returns from here.

@@ -5,10 +5,9 @@ use core::{
     cell::{OnceCell, RefCell},
     net::IpAddr,
 };
-use std::net::SocketAddr;
 
 use super::host;
-use crate::config;
+use crate::{config, protocol::address};
 
 /// HTTP or TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +58,7 @@ impl<'a> Facts<'a> {
 
     /// The downstream's address without its port, as a key.
     pub fn source_key(&self) -> Option<Vec<u8>> {
-        let text = self.source_text()?;
-        let colon = text.iter().rposition(|&byte| byte == b':');
-        // A path of a Unix socket has no port.
-        Some(text.get(..colon.unwrap_or(text.len()))?.to_vec())
+        Some(address::without_port(self.source_text()?).to_vec())
     }
 
     fn source_text(&self) -> Option<&[u8]> {
@@ -106,10 +102,9 @@ impl config::Facts for Facts<'_> {
     }
 
     fn source(&self) -> Option<IpAddr> {
-        *self.address.get_or_init(|| {
-            let text = core::str::from_utf8(self.source_text()?).ok()?;
-            text.parse::<SocketAddr>().ok().map(|address| address.ip())
-        })
+        *self
+            .address
+            .get_or_init(|| address::ip(self.source_text()?))
     }
 
     fn cluster(&self) -> Option<&str> {

@@ -33,17 +33,29 @@
     clippy::indexing_slicing
 )]
 
+#[forbid(unsafe_code)]
 mod ending;
 mod exports;
+#[forbid(unsafe_code)]
 mod faults;
+#[forbid(unsafe_code)]
 mod gates;
 mod host;
+#[forbid(unsafe_code)]
 mod http;
+#[forbid(unsafe_code)]
 mod matching;
+#[forbid(unsafe_code)]
 mod metrics;
+#[forbid(unsafe_code)]
 mod peers;
+#[forbid(unsafe_code)]
 mod slow;
+#[forbid(unsafe_code)]
 mod tcp;
+#[forbid(unsafe_code)]
 mod vm;
+#[forbid(unsafe_code)]
 mod watch;
+#[forbid(unsafe_code)]
 mod who;

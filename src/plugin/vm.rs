@@ -188,9 +188,12 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A context was created: a root context when it has no parent.
+    /// A context was created: a root context when it has no parent. One that is known by that id is
+    /// gone then.
     pub fn on_create(&mut self, id: u32, parent: u32) {
         if parent == 0 {
+            self.on_delete(id);
+            self.roots.retain(|root| root.id != id);
             self.roots.push(Root {
                 id,
                 active: Rc::default(),
@@ -198,7 +201,7 @@ impl Vm {
             });
             return;
         }
-        self.streams.insert(
+        let known = self.streams.insert(
             id,
             Stream {
                 root: parent,
@@ -214,14 +217,21 @@ impl Vm {
                 introduced: false,
             },
         );
+        if let Some(known) = known {
+            self.end(id, &known);
+        }
     }
 
     /// A context is gone.
     pub fn on_delete(&mut self, id: u32) {
-        let Some(stream) = self.streams.remove(&id) else {
-            self.roots.retain(|root| root.id != id);
-            return;
-        };
+        match self.streams.remove(&id) {
+            Some(stream) => self.end(id, &stream),
+            None => self.roots.retain(|root| root.id != id),
+        }
+    }
+
+    /// A stream has ended.
+    fn end(&mut self, id: u32, stream: &Stream) {
         #[cfg(feature = "inspect")]
         if stream.refusal.is_some() {
             self.refusals.forget(StreamId(id));
@@ -243,9 +253,14 @@ impl Vm {
                 self.gates.on_ending(guard, guarded.kind, lasted);
             }
             let (id, place) = (StreamId(id), guarded.place);
-            self.gates
+            let soon = self
+                .gates
                 .on_close(guard, id, place, guarded.kind, self.now);
-            self.hurry(stream.root, guarded);
+            if soon {
+                self.hasten(stream.root, FAST);
+            } else {
+                self.hurry(stream.root, guarded);
+            }
         }
     }
 
@@ -270,6 +285,7 @@ impl Vm {
         };
         gates::begin_worker_sequence();
         metrics::show_build();
+        self.gates.forget();
         let now = host::now();
         let rules = policy.rules().iter();
         let active = Rc::new(Active {
@@ -290,7 +306,12 @@ impl Vm {
 
     /// Decides about the stream that begins. The effective context is the stream's.
     pub fn on_arrival(&mut self, id: u32, kind: Kind) -> Verdict {
-        let Some(stream) = self.streams.get(&id) else {
+        // One that has arrived already keeps its place, and takes no other.
+        let Some(stream) = self
+            .streams
+            .get(&id)
+            .filter(|stream| stream.guarded.is_none())
+        else {
             return Verdict::Pass;
         };
         let root = stream.root;
@@ -537,12 +558,17 @@ impl Vm {
         let _ = host::set_effective_context(root);
     }
 
-    /// Ticks faster if somebody waits for it, or at all. Never slower, for that restarts a timer
-    /// that a busy worker would then never see fire.
+    /// Ticks faster if somebody waits for it, or at all.
     fn hurry(&mut self, root: u32, guarded: &Guarded) {
         let guard = guarded.guard();
         let haste = guard.map_or(Haste::None, |guard| self.gates.haste(guard));
-        self.set_period(root, period(haste), |now, wanted| now == 0 || wanted < now);
+        self.hasten(root, period(haste));
+    }
+
+    /// Ticks as fast as that. Never slower, for that restarts a timer that a busy worker would then
+    /// never see fire.
+    fn hasten(&mut self, root: u32, wanted: u32) {
+        self.set_period(root, wanted, |now, wanted| now == 0 || wanted < now);
     }
 
     /// Ticks as fast as is needed now.

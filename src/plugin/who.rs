@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::{Facts as _, Key, Rule, Sticky},
     engine::{Class, Wanted},
+    protocol::http,
     store::{self, PREFIX},
 };
 
@@ -52,7 +53,7 @@ pub fn user<'a>(rule: &'a Rule, facts: &Facts<'a>) -> Option<Vec<u8>> {
         Sticky::Header(name) => facts.header(name),
         Sticky::Cookie(name) => facts
             .header("cookie")
-            .and_then(|cookies| cookie(&cookies, name.as_bytes()).map(<[u8]>::to_vec)),
+            .and_then(|cookies| http::cookie(&cookies, name.as_bytes()).map(<[u8]>::to_vec)),
     };
     user.map(cut)
 }
@@ -118,22 +119,20 @@ pub fn class_at(rule: &Rule, index: u8) -> Class {
     })
 }
 
-/// The value of a cookie in a `cookie` header.
-fn cookie<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    header.split(|&byte| byte == b';').find_map(|pair| {
-        let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
-        Some(value)
-    })
-}
-
-/// The seed that all workers hash callers with, so that an outsider can't choose who collides.
+/// The seed that all workers hash callers with, so that an outsider can't choose who collides, nor
+/// which users are served in a surge.
 ///
-/// Drawn once, from the clock in ns: enough against who does not see this machine's clock.
+/// Drawn once. From the clock alone it could be found by trying all nanoseconds of a second, so that
+/// is only for a host that gives nothing random.
 pub fn seed() -> [u64; 2] {
     let first = || {
-        let nanos = host::now().as_nanos();
-        let halves = [nanos, nanos.rotate_left(32)].map(mixed);
-        halves.map(u64::to_le_bytes).concat()
+        let random = host::random().map(Vec::from);
+        random.unwrap_or_else(|| {
+            let nanos = host::now().as_nanos();
+            [nanos, nanos.rotate_left(32)]
+                .map(u64::to_le_bytes)
+                .concat()
+        })
     };
     store::update(&mut SharedData, &format!("{PREFIX}/seed"), first, |seed| {
         let halves = seed.first_chunk().zip(seed.last_chunk());
@@ -141,11 +140,4 @@ pub fn seed() -> [u64; 2] {
         (None, seed)
     })
     .unwrap_or_default()
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014).
-const fn mixed(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }

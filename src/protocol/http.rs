@@ -31,6 +31,14 @@ pub const fn grpc_status(http_status: u16) -> i32 {
     }
 }
 
+/// The value of a cookie in a `cookie` header; of two of that name, the first.
+pub fn cookie<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    header.split(|&byte| byte == b';').find_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
+        Some(value)
+    })
+}
+
 /// `retry_after`, lengthened by up to a half, so that those refused at once don't all come back
 /// at once. `random` is any number.
 pub fn jittered(retry_after: Duration, random: u32) -> Duration {
@@ -102,6 +110,18 @@ mod tests {
         ] {
             assert!(!is_grpc(no.as_bytes()), "{no}");
         }
+    }
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let header = b"xuid=1; uid=two=2 ;uid=3; empty=";
+        assert_eq!(cookie(header, b"uid"), Some(&b"two=2"[..]));
+        assert_eq!(cookie(header, b"empty"), Some(&b""[..]));
+        for name in ["id", "UID", "u", "uid=two"] {
+            let found = cookie(header, name.as_bytes());
+            assert_eq!(found.is_some(), name == "uid=two", "{name}");
+        }
+        assert_eq!(cookie(b"uid", b"uid"), None);
     }
 
     #[test]

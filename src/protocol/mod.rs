@@ -1,5 +1,7 @@
-//! The few messages of client protocols that a refusal needs: bytes in, values out.
+//! The few messages of client protocols that a refusal needs, and the texts that say who comes:
+//! bytes in, values out.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(
@@ -10,6 +12,7 @@
     )
 )]
 
+pub mod address;
 pub mod http;
 pub mod mysql;
 pub mod postgres;

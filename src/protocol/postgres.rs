@@ -113,10 +113,11 @@ pub fn is_too_many(bytes: &[u8]) -> bool {
         [b'E', _, _, _, _, fields @ ..] => fields,
         _ => return false,
     };
+    // A field ends with a zero; one that has not ended may go on.
     fields
-        .split(|&byte| byte == 0)
-        .take_while(|field| !field.is_empty())
-        .any(|field| field == b"C53300")
+        .split_inclusive(|&byte| byte == 0)
+        .take_while(|field| *field != b"\0")
+        .any(|field| field == b"C53300\0")
 }
 
 #[cfg(test)]
@@ -197,6 +198,16 @@ mod tests {
         }
         assert!(!is_too_many(&other));
         assert!(!is_too_many(b"N") && !is_too_many(b"") && !is_too_many(b"R\0\0\0\x08"));
+    }
+
+    #[test]
+    fn a_refusal_is_none_before_its_number_has_ended() {
+        let (refusal, at) = (error("", ""), b"E....SFATAL\0VFATAL\0C53300".len());
+        assert!(!is_too_many(refusal.get(..at).expect("shorter")));
+        assert!(is_too_many(refusal.get(..=at).expect("shorter")));
+        // What stands behind the last field is none.
+        assert!(!is_too_many(b"E\0\0\0\x10SFATAL\0\0C53300\0"));
+        assert!(!is_too_many(b"E\0\0\0\x10SFATAL\0C533001\0\0"));
     }
 
     proptest! {

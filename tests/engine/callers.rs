@@ -263,6 +263,49 @@ fn a_flood_of_new_keys_is_everybody_and_makes_nobody_forgotten() {
     assert!(table.callers.find(&key(577_777)).expect("a place").hot);
 }
 
+/// So many slots find the places of a table.
+const SLOTS: u64 = 2 * MAX_CALLERS as u64;
+
+/// Numbers of callers whose keys all want the same slot under this seed.
+fn colliding(count: usize) -> Vec<u32> {
+    let wants = |caller: &u32| keyed_hash(SEED, &key(*caller)).is_multiple_of(SLOTS);
+    (1_000_000..).filter(wants).take(count).collect()
+}
+
+#[test]
+fn who_knows_the_seed_can_neither_make_a_table_grow_nor_make_it_forget() {
+    let mut table = Table::ten_steady_ones();
+    let all = colliding(1_000);
+    for some in all.chunks(50).cycle().take(100) {
+        let flood: Vec<(u32, u32)> = some.iter().map(|caller| (*caller, 1)).collect();
+        table.lap(&TEN, false);
+        table.lap(&flood, false);
+        let size = bytes(&table.callers).len();
+        assert!(size <= 32 << 10, "{size} bytes");
+    }
+    assert_eq!(table.callers.len(), MAX_CALLERS);
+    for (caller, _) in TEN {
+        let known = table.callers.find(&key(caller)).expect("still there");
+        assert_eq!(known.error, 0.0);
+    }
+    // Whoever is found is found as who it is.
+    let found = all
+        .iter()
+        .filter(|caller| table.callers.find(&key(**caller)).is_some());
+    assert_eq!(found.count(), MAX_CALLERS - TEN.len());
+}
+
+#[test]
+fn keys_that_collide_under_one_seed_are_spread_by_another() {
+    let mut wanted = [0_u32; SLOTS as usize];
+    for caller in colliding(MAX_CALLERS) {
+        let slot = keyed_hash([SEED[0], SEED[1] ^ 1], &key(caller)) % SLOTS;
+        wanted[slot as usize] += 1;
+    }
+    // As many as chance makes of 256 in 512.
+    assert!(wanted.iter().max() <= Some(&6), "{wanted:?}");
+}
+
 #[test]
 fn an_id_of_a_caller_that_lost_its_place_is_nobody() {
     let mut callers = Callers::new(SEED);

@@ -629,6 +629,25 @@ fn a_clock_that_steps_buries_nobody() {
 }
 
 #[test]
+fn after_a_clock_stepped_back_arrivals_wait_for_a_second_more_and_not_for_the_clock() {
+    let limits = Limits {
+        arrivals_per_s: some(2),
+        ..Limits::default()
+    };
+    for workers in [1, 2] {
+        let world = World::new(workers, enforce(limits));
+        assert_eq!([world.arrive(0), world.arrive(0)], [Decision::Admit; 2]);
+        world.set_now(Timestamp::from_millis(940_000));
+        let refused = (0..600_usize).take_while(|nth| {
+            world.beat();
+            world.arrive(nth % workers as usize) != Decision::Admit
+        });
+        // What is remembered counts as of the first look by the new clock.
+        assert!((10..15).contains(&refused.count()));
+    }
+}
+
+#[test]
 fn an_idle_gate_ends_up_idle() {
     let world = World::new(1, enforce(inflight(2)));
     world.arrive(0);

@@ -43,10 +43,10 @@ fn without_a_configuration_everything_passes_and_is_counted() {
 
 /// Both shipped bootstraps in one Envoy, with one and the same plugin configuration: Envoy makes
 /// one root context of the two filters.
-fn both(web: &Upstream, plain: &Upstream) -> Bootstrap {
+pub fn both(web: &Upstream, plain: &Upstream, inflight: usize) -> Bootstrap {
     let web = HTTP
         .before(web.address)
-        .limits(r#"{"inflight": 3}"#)
+        .limits(&format!(r#"{{"inflight": {inflight}}}"#))
         .hold_off();
     let plain = TCP.before(plain.address);
     // One level less deep than in the HTTP filter.
@@ -70,7 +70,7 @@ fn http_and_tcp_filters_with_the_same_rule_share_one_budget() {
         Upstream::start(Conduct::Http),
         Upstream::start(Conduct::Echo),
     );
-    let envoy = Envoy::start(&both(&web, &plain), 2);
+    let envoy = Envoy::start(&both(&web, &plain, 3), 2);
     let (api, service) = (envoy.listener(HTTP.listener), envoy.listener(TCP.listener));
     for round in 1..=3 {
         web.seize();

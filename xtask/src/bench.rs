@@ -1,6 +1,7 @@
 //! The benchmarks.
 
 mod detect;
+mod endurance;
 mod overhead;
 mod plain;
 mod surge;
@@ -33,6 +34,11 @@ const BENCHES: &[Bench] = &[
         |ctx, args| plain::run(ctx, GATE, args),
     ),
     (
+        "hostile",
+        "a hundred thousand hostile connections, and who is served meanwhile",
+        endurance::hostile,
+    ),
+    (
         "memory",
         "what a virtual machine holds after a million callers, and how long it takes to load",
         with_envoy::memory,
@@ -46,6 +52,11 @@ const BENCHES: &[Bench] = &[
         "slope",
         "what one arrival costs with more rules, callers and workers",
         with_envoy::slope,
+    ),
+    (
+        "soak",
+        "mixed load and random faults for as long as one likes",
+        endurance::soak,
     ),
     (
         "surge",

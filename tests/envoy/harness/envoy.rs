@@ -3,11 +3,13 @@
 use std::{
     fs,
     net::SocketAddr,
-    process::Command,
+    process::{Command, ExitStatus},
     sync::{Condvar, Mutex, PoisonError},
     thread,
     time::Duration,
 };
+
+use rustix::process::Signal;
 
 use super::{
     Bootstrap,
@@ -40,7 +42,7 @@ pub struct Envoy {
     workers: u32,
     _folder: Folder,
     complaints: bool,
-    _turn: Turn,
+    _turn: Option<Turn>,
 }
 
 impl Envoy {
@@ -51,7 +53,31 @@ impl Envoy {
 
     /// Like [`Self::start`], with further arguments.
     pub fn start_with(bootstrap: &Bootstrap, workers: u32, more: &[&str]) -> Self {
-        let turn = Turn::take();
+        Self::start_by(bootstrap, workers, |command| {
+            cold(command);
+            command.args(more);
+        })
+    }
+
+    /// Like [`Self::start`], with whatever else is to be said to the command.
+    pub fn start_by(bootstrap: &Bootstrap, workers: u32, more: impl FnOnce(&mut Command)) -> Self {
+        Self::begin(Some(Turn::take()), bootstrap, workers, more)
+    }
+
+    /// Starts one that takes over from this one, as it is told by these arguments. It has no turn of
+    /// its own to wait for.
+    pub fn successor(&self, bootstrap: &Bootstrap, more: &[&str]) -> Self {
+        Self::begin(None, bootstrap, self.workers, |command| {
+            command.args(more);
+        })
+    }
+
+    fn begin(
+        turn: Option<Turn>,
+        bootstrap: &Bootstrap,
+        workers: u32,
+        more: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = Folder::new();
         let mut program = launch(bootstrap, workers, more, &folder);
         let file = folder.path().join("admin");
@@ -82,7 +108,7 @@ impl Envoy {
     pub fn fails_to_start(bootstrap: &Bootstrap) -> String {
         let _turn = Turn::take();
         let folder = Folder::new();
-        let mut program = launch(bootstrap, 1, &[], &folder);
+        let mut program = launch(bootstrap, 1, cold, &folder);
         let status = program.wait();
         assert!(!status.success(), "it ended with {status}");
         program.log()
@@ -108,6 +134,22 @@ impl Envoy {
     /// What the administration interface answers.
     pub fn admin(&self, path: &str) -> String {
         http::get(self.admin, path).body
+    }
+
+    /// Tells the administration interface to do something.
+    pub fn order(&self, path: &str) {
+        let answer = http::post(self.admin, path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.program.wait()
     }
 
     /// All metrics.
@@ -254,10 +296,15 @@ impl Drop for Envoy {
 }
 
 /// Runs Envoy with the bootstrap in the folder.
-fn launch(bootstrap: &Bootstrap, workers: u32, more: &[&str], folder: &Folder) -> Program {
+fn launch(
+    bootstrap: &Bootstrap,
+    workers: u32,
+    more: impl FnOnce(&mut Command),
+    folder: &Folder,
+) -> Program {
     let mut command = command(bootstrap, folder);
     command.args(["--concurrency", &workers.to_string()]);
-    command.args(more);
+    more(&mut command);
     command.arg("--admin-address-path");
     command.arg(folder.path().join("admin"));
     Program::start(command, &folder.path().join("log"))
@@ -269,9 +316,14 @@ fn command(bootstrap: &Bootstrap, folder: &Folder) -> Command {
     fs::write(&file, &bootstrap.text).expect("the bootstrap");
     let mut command = Command::new(places::given("TIDEGATE_ENVOY"));
     command.arg("--config-path").arg(file);
-    command.args(["--disable-hot-restart", "--log-level", "warning"]);
+    command.args(["--log-level", "warning"]);
     command.args(["--component-log-level", "wasm:info"]);
     command
+}
+
+/// No other Envoy takes over.
+fn cold(command: &mut Command) {
+    command.arg("--disable-hot-restart");
 }
 
 /// What `envoy --mode validate` says to a bootstrap, and whether it is content.
@@ -279,6 +331,7 @@ pub fn validate(bootstrap: &Bootstrap) -> (bool, String) {
     let _turn = Turn::take();
     let folder = Folder::new();
     let mut command = command(bootstrap, &folder);
+    cold(&mut command);
     let output = command
         .args(["--mode", "validate"])
         .output()

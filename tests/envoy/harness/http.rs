@@ -61,6 +61,16 @@ pub fn ask_as(to: SocketAddr, callers: Range<u32>) {
     }
 }
 
+/// Orders something, and waits for the response.
+pub fn post(to: SocketAddr, path: &str) -> Response {
+    let mut stream = connect(to);
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: api.example\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    answer(stream)
+}
+
 /// Sends a request and waits for the response.
 pub fn get(to: SocketAddr, path: &str) -> Response {
     answer(ask(to, path))

@@ -59,6 +59,20 @@ pub fn free_port() -> u16 {
     socket.local_addr().expect("its address").port()
 }
 
+/// A port that nobody listens at, and that no client is given, so that it can be listened at again.
+pub fn lasting_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id();
+    loop {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        // Between those that tests give to their clients and those that the kernel does.
+        let port = 30_001 + (next % 2_700) as u16;
+        if TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A folder that is removed with everything in it.
 #[derive(Debug)]
 pub struct Folder(PathBuf);

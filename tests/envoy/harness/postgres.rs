@@ -25,7 +25,7 @@ use super::{
 /// A running server. Everybody is let in as the user `app`.
 pub struct Postgres {
     pub address: SocketAddr,
-    _program: Program,
+    program: Program,
     _folder: Folder,
 }
 
@@ -47,6 +47,11 @@ impl Postgres {
             *shared = Arc::downgrade(&server);
             server
         })
+    }
+
+    /// Sends its first process a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
     }
 
     fn start(most: u32) -> Self {
@@ -85,7 +90,7 @@ impl Postgres {
         });
         Self {
             address,
-            _program: program,
+            program,
             _folder: folder,
         }
     }

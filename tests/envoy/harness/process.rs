@@ -69,6 +69,11 @@ impl Program {
         self.child.try_wait().expect("its status")
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> ExitStatus {
         until(|| self.ended().ok_or_else(|| "it still runs".to_owned()))

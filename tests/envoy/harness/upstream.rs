@@ -58,6 +58,7 @@ struct Shared {
     takes: Duration,
     bears: Option<usize>,
     stop: bool,
+    dies: bool,
 }
 
 const LISTENER: Token = Token(0);
@@ -66,8 +67,12 @@ const WAKER: Token = Token(1);
 impl Upstream {
     /// Starts it at a free port. [`Conduct::Echo`] needs no release.
     pub fn start(conduct: Conduct) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut listener = TcpListener::bind(any).expect("a listener");
+        Self::start_at(conduct, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Starts it where another one was.
+    pub fn start_at(conduct: Conduct, address: SocketAddr) -> Self {
+        let mut listener = TcpListener::bind(address).expect("a listener");
         queue_many(&listener);
         let address = listener.local_addr().expect("its address");
         let poll = Poll::new().expect("a poll");
@@ -121,9 +126,21 @@ impl Upstream {
         self.lock().bears = most;
     }
 
+    /// Ends it, and all connections with a reset, as the kernel does for a program that dies.
+    pub fn die(self) {
+        self.lock().dies = true;
+    }
+
     /// What it has seen so far.
     pub fn seen(&self) -> Seen {
         self.lock().seen.clone()
+    }
+
+    /// The most that were open at once, since this was asked last.
+    pub fn peak_since(&self) -> usize {
+        let mut shared = self.lock();
+        let open = shared.seen.open;
+        core::mem::replace(&mut shared.seen.peak, open)
     }
 
     /// Waits until so many are open.
@@ -208,9 +225,18 @@ impl Server {
                 self.accept();
             }
             if self.lock(|shared| shared.stop) {
-                return;
+                return self.leave();
             }
             self.answer_all();
+        }
+    }
+
+    fn leave(self) {
+        if self.lock(|shared| shared.dies) {
+            for peer in self.peers.values() {
+                let socket = SockRef::from(&peer.stream);
+                socket.set_linger(Some(Duration::ZERO)).expect("set");
+            }
         }
     }
 

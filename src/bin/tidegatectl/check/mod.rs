@@ -27,8 +27,8 @@ use plugin::Places;
 
 /// What was found in a file.
 #[derive(Default)]
-struct Checked {
-    findings: Vec<Finding>,
+pub(crate) struct Checked {
+    pub(crate) findings: Vec<Finding>,
     /// Whether it is a plugin configuration by itself, in no filter.
     plain: bool,
     /// Whether it gives the metrics their labels.
@@ -175,7 +175,8 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-fn check_text(text: &str) -> Checked {
+/// Checks a text, whatever it is.
+pub(crate) fn check_text(text: &str) -> Checked {
     let mut checked = Checked::default();
     let parsed = match source::read(text) {
         Ok(parsed) => parsed,

@@ -4,8 +4,8 @@ mod chart;
 mod event;
 pub(crate) mod html;
 pub(crate) mod markdown;
-mod read;
-mod story;
+pub(crate) mod read;
+pub(crate) mod story;
 pub(crate) mod words;
 
 use std::{
@@ -67,10 +67,14 @@ pub fn run(log: &Path, format: Format) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let story = Story::of(lines);
-    let text = match format {
-        Format::Markdown => markdown::write(&story),
-        Format::Html => html::write(&story),
+    report::print(written(&story, format).as_bytes())
+}
+
+/// The post-mortem.
+pub(crate) fn written(story: &Story, format: Format) -> String {
+    match format {
+        Format::Markdown => markdown::write(story),
+        Format::Html => html::write(story),
         Format::Json => story.to_json(),
-    };
-    report::print(text.as_bytes())
+    }
 }

@@ -91,12 +91,16 @@ pub fn run(config: Option<&Path>, trace: &Path, format: Format) -> ExitCode {
     let Some(findings) = replayed else {
         return ExitCode::FAILURE;
     };
-    let result = match format {
-        Format::Text => text::write(&findings, &policy),
-        Format::Html => html::write(&findings, &policy),
-        Format::Json => json(&findings),
-    };
-    report::print(result.as_bytes())
+    report::print(written(&findings, &policy, format).as_bytes())
+}
+
+/// The result.
+pub(crate) fn written(findings: &Findings, policy: &Policy, format: Format) -> String {
+    match format {
+        Format::Text => text::write(findings, policy),
+        Format::Html => html::write(findings, policy),
+        Format::Json => json(findings),
+    }
 }
 
 fn policy(config: Option<&Path>) -> io::Result<Option<Policy>> {
@@ -159,7 +163,7 @@ impl Refused {
 }
 
 /// Replays the lines of a trace; none when nothing in it can be used, which is told.
-fn replay(
+pub(crate) fn replay(
     policy: &Policy,
     reader: impl BufRead,
     name: &str,
