@@ -44,7 +44,9 @@ pub fn linker(module: &wasmi::Module) -> Linker<State> {
             Import::GetCurrentTime => linker.func_wrap(import.home(), name, get_current_time),
             Import::GetRandom => linker.func_wrap(import.home(), name, get_random),
             Import::SetTickPeriod => linker.func_wrap(import.home(), name, set_tick_period),
-            Import::SetEffectiveContext => linker.func_wrap(import.home(), name, set_effective_context),
+            Import::SetEffectiveContext => {
+                linker.func_wrap(import.home(), name, set_effective_context)
+            }
             Import::GetProperty => linker.func_wrap(import.home(), name, get_property),
             Import::GetHeader => linker.func_wrap(import.home(), name, get_header),
             Import::GetBuffer => linker.func_wrap(import.home(), name, get_buffer),
@@ -55,7 +57,9 @@ pub fn linker(module: &wasmi::Module) -> Linker<State> {
             Import::CloseStream => linker.func_wrap(import.home(), name, close_stream),
             Import::SendLocalResponse => linker.func_wrap(import.home(), name, send_local_response),
             Import::ReplaceHeader => linker.func_wrap(import.home(), name, replace_header),
-            Import::CallForeignFunction => linker.func_wrap(import.home(), name, call_foreign_function),
+            Import::CallForeignFunction => {
+                linker.func_wrap(import.home(), name, call_foreign_function)
+            }
             Import::DefineMetric => linker.func_wrap(import.home(), name, define_metric),
             Import::IncrementMetric => linker.func_wrap(import.home(), name, increment_metric),
             Import::RecordMetric => linker.func_wrap(import.home(), name, record_metric),
