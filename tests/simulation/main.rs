@@ -102,7 +102,7 @@ fn where_everybody_comes_more_often_few_users_change_sides() {
     }
     // Chance alone makes one or the other of 60 users wait in vain.
     let mean = mixed.iter().sum::<f64>() / mixed.len() as f64;
-    assert!(mean <= 14.0, "{mixed:?}");
+    assert!(mean <= 18.0, "{mixed:?}");
 }
 
 #[test]
