@@ -217,6 +217,7 @@ fn work_with_tide(mut tide: TideRecord, now: Timestamp) {
         rejected: u32::MAX,
         held: u32::MAX,
         pressure: 1,
+        shed: 1,
         answers: bad(),
     };
     let standing = Standing {
