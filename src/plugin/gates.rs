@@ -87,13 +87,13 @@ impl Gates {
             entry.configure(&rule);
             Rc::clone(&entry.token)
         });
-        let mut terms = Terms {
+        let mut common = Terms {
             limits: rule.limits,
             hold: rule.hold,
             shadow: rule.mode != Mode::Enforce,
             ..Terms::default()
         };
-        for (slots, class) in terms.reserved.iter_mut().zip(&rule.classes) {
+        for (slots, class) in common.reserved.iter_mut().zip(&rule.classes) {
             *slots = class.reserved;
         }
         let redirect = rule.redirect.as_ref();
@@ -101,8 +101,13 @@ impl Gates {
             redirect.is_some_and(|redirect| redirect.header.is_some()),
             redirect.is_some_and(|redirect| redirect.cluster.is_some()),
         ];
+        // Not by a closure with `..common`: it crashes the compiler 1.95 for wasm32.
+        let mut terms = [common; 2];
+        for (terms, redirects) in terms.iter_mut().zip(redirects) {
+            terms.redirects = redirects;
+        }
         Guard {
-            terms: redirects.map(|redirects| Terms { redirects, ..terms }),
+            terms,
             rule,
             gate: index,
             _token: token,
