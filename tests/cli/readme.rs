@@ -10,8 +10,8 @@ use std::{
 
 use serde_json::Value;
 use tidegate::{
-    engine::{Fault, Reason, Timestamp},
-    event::{Caller, Event, Hundredths, Rfc3339, StartedRule, Tenths},
+    engine::{Fault, Reason, Rejected, Timestamp},
+    event::{ByReason, Caller, Event, Hundredths, Rfc3339, StartedRule, Tenths},
 };
 
 use crate::{
@@ -306,6 +306,9 @@ fn events() -> Vec<Event<'static>> {
         baseline_per_s,
         share: Hundredths(0.95),
     }];
+    let mut rejected = Rejected::default();
+    rejected[Reason::HotCaller.index()] = 15_100;
+    rejected[Reason::HoldTimeout.index()] = 110;
     vec![
         Event::started(at().0, rules),
         Event::SurgeStarted {
@@ -327,6 +330,7 @@ fn events() -> Vec<Event<'static>> {
             peak_per_s: Tenths(530.4),
             baseline_per_s,
             rejected: 15_210,
+            rejected_by_reason: ByReason(rejected),
             held: 320,
         },
         Event::UpstreamRefusing {
@@ -380,6 +384,11 @@ fn place(event: &Event<'_>) -> usize {
 fn fields(line: &str) -> BTreeMap<String, &'static str> {
     fn collect(value: &Value, path: &str, fields: &mut BTreeMap<String, &'static str>) {
         let kind = match value {
+            // Its fields are the values of a label.
+            Value::Object(_) if path == "rejected_by_reason" => {
+                fields.insert(format!("{path}.REASON"), "number");
+                return;
+            }
             Value::Object(object) => {
                 for (name, value) in object {
                     let dot = if path.is_empty() { "" } else { "." };
