@@ -5,8 +5,8 @@ use std::{num::NonZeroU32, sync::OnceLock, time::Duration};
 use tidegate::{
     engine::{
         Alarm, Answers, Callers, Detector, DetectorConfig, Limits, MAX_HOT, MAX_WORKERS,
-        PoolRecord, Reason, Record, Row, Seen, Sentry, Sighting, Standing, StreamId, Terms, TideRecord,
-        Timestamp, Upstream, Who, WorkerId,
+        PoolRecord, Reason, Record, Row, Seen, Sentry, Sighting, Standing, StreamId, Terms,
+        TideRecord, Timestamp, Upstream, Who, WorkerId,
     },
     store::{MemoryStore, PREFIX, RuleKeys, RuleRecords, SharedRecord, SharedStore},
 };

@@ -173,8 +173,7 @@ fn all_files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn the_labels_are_the_same_everywhere() {
     let all = ["rule", "reason", "kind", "version", "commit"];
-    let lines =
-        all.map(|tag| format!(r"- {{tag_name: {tag}, regex: '({tag}=\.=(.*?);\.;)'}}"));
+    let lines = all.map(|tag| format!(r"- {{tag_name: {tag}, regex: '({tag}=\.=(.*?);\.;)'}}"));
     let folders = ["envoy", "docs"].map(|folder| all_files(&root().join(folder)));
     let mut seen = 0;
     for path in folders.concat() {

@@ -136,10 +136,7 @@ fn whatever_is_mounted_is_there_and_can_not_be_written() {
                 // Docker must not make it in the place of a build that was forgotten.
                 assert_eq!(mount["bind"]["create_host_path"], false, "{name}");
             } else {
-                assert!(
-                    repository("envoy").join(source).exists(),
-                    "{name}: {mount}"
-                );
+                assert!(repository("envoy").join(source).exists(), "{name}: {mount}");
             }
             seen += 1;
         }

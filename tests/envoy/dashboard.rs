@@ -45,7 +45,10 @@ const FIELDS: &str = "allValue annotations calcs collapsed color colorMode conte
 /// The words that some of them hold.
 const WORDS: [(&str, &[&str]); 14] = [
     ("calcs", &["lastNotNull"]),
-    ("color", &["blue", "green", "orange", "red", "text", "yellow"]),
+    (
+        "color",
+        &["blue", "green", "orange", "red", "text", "yellow"],
+    ),
     ("colorMode", &["background"]),
     ("displayMode", &["list"]),
     ("fill", &["dash"]),
@@ -54,7 +57,16 @@ const WORDS: [(&str, &[&str]); 14] = [
     ("graphMode", &["none"]),
     (
         "mode",
-        &["absolute", "fixed", "line", "markdown", "multi", "normal", "single", "thresholds"],
+        &[
+            "absolute",
+            "fixed",
+            "line",
+            "markdown",
+            "multi",
+            "normal",
+            "single",
+            "thresholds",
+        ],
     ),
     ("placement", &["bottom"]),
     ("showPoints", &["never"]),
@@ -63,8 +75,16 @@ const WORDS: [(&str, &[&str]); 14] = [
     (
         "type",
         &[
-            "datasource", "prometheus", "query", "row", "stat", "state-timeline", "table", "text",
-            "timeseries", "value",
+            "datasource",
+            "prometheus",
+            "query",
+            "row",
+            "stat",
+            "state-timeline",
+            "table",
+            "text",
+            "timeseries",
+            "value",
         ],
     ),
 ];

@@ -102,13 +102,11 @@ fn values(matcher: &LabelMatcher) -> Vec<&str> {
 
 #[test]
 fn a_subquery_over_several_metrics_is_one_selector() {
-    let read = Expression::read(r#"rate((sum by (job) ({__name__=~"a_(b|c)",job=~".+"}))[20s:5s])"#);
+    let read =
+        Expression::read(r#"rate((sum by (job) ({__name__=~"a_(b|c)",job=~".+"}))[20s:5s])"#);
     let selector = r#"{__name__=~"a_(b|c)", job=~".+"}"#;
     assert_eq!(read.selectors, [selector.to_owned()].into());
-    assert_eq!(
-        read.labels,
-        ["__name__", "job"].map(str::to_owned).into()
-    );
+    assert_eq!(read.labels, ["__name__", "job"].map(str::to_owned).into());
     let whole = format!("rate((sum by (job) ({selector}))[20s:5s])");
     assert_eq!(read.unconditional, whole);
 }
