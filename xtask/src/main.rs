@@ -146,7 +146,11 @@ mod cli_tests {
     fn every_command_of_the_readme_the_documentation_and_the_files_to_copy_exists() {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         let mut pages = vec![root.join("README.md")];
-        pages.extend(["docs", "envoy"].iter().flat_map(|name| files(&root.join(name))));
+        pages.extend(
+            ["docs", "envoy"]
+                .iter()
+                .flat_map(|name| files(&root.join(name))),
+        );
         let mut count = 0;
         for page in pages {
             let text = std::fs::read_to_string(&page).unwrap();
