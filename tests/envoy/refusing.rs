@@ -63,12 +63,12 @@ fn an_upstream_that_answers_503_is_told_of_and_one_that_answers_is_not() {
     });
     refused(&event, 5.0);
     let metrics = envoy.until_quiet(RULE, 200 + asked);
-    // While all is well one in eight is looked at; a worker that has seen one looks at all.
+    // While all is well one in 16 is looked at; a worker that has seen one looks at all.
     let counted = metrics.rule(RULE, REFUSALS);
     let most = asked as f64;
     let own = metrics.rejected(RULE, "hot_caller");
     assert_eq!(own, 0.0, "these were no surge: {}", metrics.told());
-    assert!(counted >= most - 14.0 && counted <= most, "{counted}");
+    assert!(counted >= most - 30.0 && counted <= most, "{counted}");
 }
 
 #[test]
