@@ -102,7 +102,12 @@ impl Gates {
             redirect.is_some_and(|redirect| redirect.cluster.is_some()),
         ];
         Guard {
-            terms: redirects.map(|redirects| Terms { redirects, ..terms }),
+            // Not by an update in a closure, at which Rust 1.95 fails when it compiles for wasm.
+            terms: redirects.map(|redirects| {
+                let mut terms = terms;
+                terms.redirects = redirects;
+                terms
+            }),
             rule,
             gate: index,
             _token: token,
