@@ -31,12 +31,6 @@ pub fn ending(kind: Kind, lasted: Duration, patience: Patience) -> Answers {
     ending
 }
 
-/// Whether the upstream has sent the last byte of its answer to the request of the effective context,
-/// and so is done with it.
-pub fn is_answered_to_the_end() -> bool {
-    host::property("response\0backend_latency").is_some()
-}
-
 /// How long the upstream of a connection said nothing; zero when it said something, or had no time.
 fn silence(lasted: Duration) -> Duration {
     if lasted >= Patience::LEAST_SILENCE && number("response\0total_size") == Some(0) {
