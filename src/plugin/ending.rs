@@ -5,8 +5,10 @@ use core::time::Duration;
 use super::{host, matching::Kind};
 use crate::engine::{Answers, Patience};
 
-/// Bits of Envoy's response flags: no healthy upstream, the connect failed, a circuit breaker.
-const FAILED: u64 = 0x2 | 0x20 | 0x80;
+/// Bits of Envoy's response flags: no healthy upstream, the connect failed.
+const FAILED: u64 = 0x2 | 0x20;
+/// Envoy's own circuit breaker kept the stream, or one more try of it, from the upstream.
+const OVERFLOW: u64 = 0x80;
 /// The upstream did not answer in time.
 const TIMED_OUT: u64 = 0x4;
 
@@ -24,6 +26,8 @@ pub fn ending(kind: Kind, lasted: Duration, patience: Patience) -> Answers {
     let mut ending = Answers::default();
     if flags & FAILED != 0 {
         ending.failed = 1;
+    } else if flags & OVERFLOW != 0 && !is_answered_to_the_end() {
+        // The upstream was not asked: it did neither well nor badly.
     } else if kind == Kind::Tcp && flags & TIMED_OUT == 0 {
         ending = Answers::of_connection(silence(lasted), connect, patience);
     } else {
@@ -40,7 +44,7 @@ pub fn ending(kind: Kind, lasted: Duration, patience: Patience) -> Answers {
 
 /// Whether the upstream has sent the last byte of its answer to the request of the effective context,
 /// and so is done with it.
-pub fn is_answered_to_the_end() -> bool {
+fn is_answered_to_the_end() -> bool {
     host::property("response\0backend_latency").is_some()
 }
 

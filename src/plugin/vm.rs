@@ -267,15 +267,8 @@ impl Vm {
                 let lasted = self.now.since(guarded.began);
                 self.gates.on_ending(guard, guarded.kind, lasted);
             }
-            let (id, place) = (StreamId(id), guarded.place);
-            let soon = self
-                .gates
-                .on_close(guard, id, place, guarded.kind, self.now);
-            if soon {
-                self.hasten(stream.root, FAST);
-            } else {
-                self.hurry(stream.root, guarded);
-            }
+            self.gates.on_close(guard, StreamId(id), guarded.place);
+            self.hurry(stream.root, guarded);
         }
     }
 
