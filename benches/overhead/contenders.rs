@@ -259,11 +259,19 @@ pub fn tcp(noop_wat: &Path, noop: &Path) -> Vec<Contender> {
     ]
 }
 
-/// A bootstrap with a listener for each, which leads to the upstream if it is for connections.
-pub fn bootstrap(layer: Layer, contenders: &[Contender], upstream: SocketAddr) -> Bootstrap {
+/// A bootstrap with a listener for each, the first of them so many places further, which leads to the
+/// upstream if it is for connections.
+pub fn bootstrap(
+    layer: Layer,
+    contenders: &[Contender],
+    upstream: SocketAddr,
+    first: usize,
+) -> Bootstrap {
     let any_port = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
-    let listeners: Vec<Value> = contenders
+    let (before, from) = contenders.split_at(first % contenders.len());
+    let listeners: Vec<Value> = from
         .iter()
+        .chain(before)
         .map(|contender| {
             let last = match layer {
                 Layer::Http => manager(contender.filter.as_ref()),
@@ -357,7 +365,7 @@ mod tests {
             Contender::wasm(Layer::Tcp, "noop", "nothing", code, "tcp"),
         ];
         let upstream = SocketAddr::from(([127, 0, 0, 1], 7));
-        let text = bootstrap(Layer::Tcp, &contenders, upstream).text;
+        let text = bootstrap(Layer::Tcp, &contenders, upstream, 0).text;
         let json: Value = serde_json::from_str(&text).unwrap();
         let listeners = json["static_resources"]["listeners"].as_array().unwrap();
         let filters = |index: usize| &listeners[index]["filter_chains"][0]["filters"];

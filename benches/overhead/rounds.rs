@@ -20,6 +20,17 @@ impl Costs {
         Self(costs)
     }
 
+    /// The rounds of all.
+    pub fn join(all: impl Iterator<Item = Self>) -> Self {
+        all.reduce(|mut joined, more| {
+            for (costs, more) in joined.0.iter_mut().zip(more.0) {
+                costs.extend(more);
+            }
+            joined
+        })
+        .unwrap_or_else(|| Self(Vec::new()))
+    }
+
     /// The median cost of a contender.
     pub fn median(&self, who: usize) -> f64 {
         quartiles(self.0[who].clone())[1]

@@ -45,6 +45,12 @@ const ADDED: &[Column] = &[
 /// What a contender is wanted to cost: no more than so many times what another adds.
 type Goal = (&'static str, &'static str, f64);
 
+/// Measures in several Envoys, one after the other: where the memory of each filter comes to lie is
+/// chance, and the same for as long as a process lives.
+fn starts(quick: bool, measure: impl FnMut(usize) -> Costs) -> Costs {
+    Costs::join((0..if quick { 3 } else { 8 }).map(measure))
+}
+
 /// Requests that Envoy answers itself.
 fn requests(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
     const EACH: usize = 800;
@@ -61,22 +67,26 @@ fn requests(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
     let folder = Folder::new();
     let contenders = http(&noop_wat(&folder), noop);
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-    let envoy = Envoy::start(&bootstrap(Layer::Http, &contenders, nowhere), 1);
-    let mut clients: Vec<(Requests, usize)> = contenders
-        .iter()
-        .map(|contender| Requests::to(envoy.listener(contender.slug), USERS))
-        .map(|requests| (requests, 0))
-        .collect();
-    let costs = Costs::measure(contenders.len(), if quick { 30 } else { 200 }, |who| {
-        let (client, sum) = &mut clients[who];
-        let before = at_rest(&envoy);
-        let count = client.make(EACH);
-        *sum += count;
-        micros(at_rest(&envoy) - before) / count as f64
+    let costs = starts(quick, |start| {
+        let bootstrap = bootstrap(Layer::Http, &contenders, nowhere, start);
+        let envoy = Envoy::start(&bootstrap, 1);
+        let mut clients: Vec<(Requests, usize)> = contenders
+            .iter()
+            .map(|contender| Requests::to(envoy.listener(contender.slug), USERS))
+            .map(|requests| (requests, 0))
+            .collect();
+        let costs = Costs::measure(contenders.len(), if quick { 10 } else { 40 }, |who| {
+            let (client, sum) = &mut clients[who];
+            let before = at_rest(&envoy);
+            let count = client.make(EACH);
+            *sum += count;
+            micros(at_rest(&envoy) - before) / count as f64
+        });
+        for (contender, (requests, sum)) in contenders.iter().zip(&clients) {
+            check(&envoy, contender, requests.first() + sum);
+        }
+        costs
     });
-    for (contender, (requests, sum)) in contenders.iter().zip(&clients) {
-        check(&envoy, contender, requests.first() + sum);
-    }
     let section = Section {
         slug: "http",
         title: "A request that Envoy answers itself: CPU time in us, and what a filter adds".into(),
@@ -96,21 +106,25 @@ fn streams(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
     let folder = Folder::new();
     let contenders = tcp(&noop_wat(&folder), noop);
     let upstream = Upstream::start(Conduct::Echo);
-    let envoy = Envoy::start(&bootstrap(Layer::Tcp, &contenders, upstream.address), 1);
-    let mut targets: Vec<(SocketAddr, usize)> = contenders
-        .iter()
-        .map(|contender| (envoy.listener(contender.slug), 0))
-        .collect();
-    let costs = Costs::measure(contenders.len(), if quick { 15 } else { 100 }, |who| {
-        let (address, sum) = &mut targets[who];
-        let before = at_rest(&envoy);
-        let count = connections(*address, EACH, || Ipv4Addr::LOCALHOST);
-        *sum += count;
-        micros(at_rest(&envoy) - before) / count as f64
+    let costs = starts(quick, |start| {
+        let bootstrap = bootstrap(Layer::Tcp, &contenders, upstream.address, start);
+        let envoy = Envoy::start(&bootstrap, 1);
+        let mut targets: Vec<(SocketAddr, usize)> = contenders
+            .iter()
+            .map(|contender| (envoy.listener(contender.slug), 0))
+            .collect();
+        let costs = Costs::measure(contenders.len(), if quick { 5 } else { 20 }, |who| {
+            let (address, sum) = &mut targets[who];
+            let before = at_rest(&envoy);
+            let count = connections(*address, EACH, || Ipv4Addr::LOCALHOST);
+            *sum += count;
+            micros(at_rest(&envoy) - before) / count as f64
+        });
+        for (contender, (_, sum)) in contenders.iter().zip(&targets) {
+            check(&envoy, contender, *sum);
+        }
+        costs
     });
-    for (contender, (_, sum)) in contenders.iter().zip(&targets) {
-        check(&envoy, contender, *sum);
-    }
     let section = Section {
         slug: "tcp",
         title: "A connection that is opened, used once and closed: CPU time in us".into(),
@@ -132,7 +146,7 @@ fn bulk(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
     ];
     let folder = Folder::new();
     let contenders = tcp(&noop_wat(&folder), noop);
-    let envoy = Envoy::start(&bootstrap(Layer::Tcp, &contenders, tap()), 1);
+    let envoy = Envoy::start(&bootstrap(Layer::Tcp, &contenders, tap(), 0), 1);
     let addresses: Vec<SocketAddr> = contenders
         .iter()
         .map(|contender| envoy.listener(contender.slug))
@@ -200,7 +214,7 @@ fn start(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
         .filter(|contender| !matches!(contender.slug, "local_ratelimit" | "inflight"))
         .collect();
     let costs = Costs::measure(contenders.len(), if quick { 3 } else { 9 }, |who| {
-        let bootstrap = bootstrap(Layer::Tcp, &contenders[who..=who], nowhere);
+        let bootstrap = bootstrap(Layer::Tcp, &contenders[who..=who], nowhere, 0);
         let began = Instant::now();
         let _envoy = Envoy::start(&bootstrap, 1);
         began.elapsed().as_secs_f64() * 1e3

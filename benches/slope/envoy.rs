@@ -83,7 +83,7 @@ fn requests(table: &mut Table<3>, rounds: usize, cases: [(String, Contender, usi
     let (names, (mut contenders, mut by)) = split(cases);
     contenders.insert(0, Contender::none());
     by.insert(0, 16);
-    let envoy = Envoy::start(&bootstrap(Layer::Http, &contenders, nowhere), 1);
+    let envoy = Envoy::start(&bootstrap(Layer::Http, &contenders, nowhere, 0), 1);
     let mut clients: Vec<Requests> = contenders
         .iter()
         .zip(by)
@@ -107,7 +107,7 @@ fn addresses(table: &mut Table<3>, rounds: usize) {
     contenders.insert(0, Contender::none());
     by.insert(0, 10);
     let upstream = Upstream::start(Conduct::Echo);
-    let envoy = Envoy::start(&bootstrap(Layer::Tcp, &contenders, upstream.address), 1);
+    let envoy = Envoy::start(&bootstrap(Layer::Tcp, &contenders, upstream.address, 0), 1);
     let mut next = vec![0; by.len()];
     let costs = Costs::measure(contenders.len(), rounds, |who| {
         let address = envoy.listener(contenders[who].slug);

@@ -143,7 +143,7 @@ fn filter(bootstrap: Bootstrap, yaml: &str) -> Bootstrap {
 
 /// The thresholds of the upstream's cluster.
 fn break_at(bootstrap: Bootstrap, thresholds: &str) -> Bootstrap {
-    let old = bootstrap.block("      - {max_connections: 10000");
+    let old = bootstrap.block("      - {max_connections: ");
     let old = old.trim().to_owned();
     bootstrap.set(&old, &format!("- {{{thresholds}}}"))
 }

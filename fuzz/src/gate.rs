@@ -11,31 +11,22 @@ use tidegate::{
     store::SharedStore,
 };
 
-use crate::world::{KEY, Rule, Step, Worker, World};
+use crate::{
+    story::{Story, jump, tell},
+    world::{KEY, Rule, Step, Worker, World},
+};
 
-/// At most so many workers, dead or alive, and so many events.
+/// At most so many workers, dead or alive.
 const WORKERS: usize = 6;
-const EVENTS: usize = 150;
 /// Somebody who has not ticked for so long may be taken for dead.
 const STARVED: Duration = Duration::from_millis(1300);
-/// The clock jumps by at most so much.
-const JUMP_MS: u64 = 3 * 86_400_000;
 
 /// The bytes choose a rule and what happens.
 pub fn run(data: &[u8]) {
-    let mut u = Unstructured::new(data);
-    if let Ok(mut story) = Story::begin(&mut u) {
-        for _ in 0..EVENTS {
-            if u.is_empty() || story.event(&mut u).is_err() {
-                break;
-            }
-            story.check();
-        }
-        story.recover();
-    }
+    tell::<Workers>(data);
 }
 
-struct Story {
+struct Workers {
     world: World,
     ticked: Vec<Timestamp>,
     /// No more may be open: the limit, or what was open when it was lowered.
@@ -46,7 +37,9 @@ struct Story {
     max_waiting: usize,
 }
 
-impl Story {
+impl Story for Workers {
+    const EVENTS: usize = 150;
+
     fn begin(u: &mut Unstructured<'_>) -> Result<Self> {
         let rule = rule(u)?;
         let workers = u.int_in_range(1..=4)?;
@@ -86,14 +79,8 @@ impl Story {
             10..=11 => self.beats(u.int_in_range(1..=8)?, u.int_in_range(4..=100)?),
             12 => self.beats(9, 300),
             13 => {
-                let millis = u.int_in_range(0..=JUMP_MS)?;
-                let now = self.world.now().as_millis();
-                let there = if u.arbitrary()? {
-                    now + millis
-                } else {
-                    now.saturating_sub(millis)
-                };
-                self.world.set_now(Timestamp::from_millis(there));
+                let there = jump(u, self.world.now())?;
+                self.world.set_now(there);
             }
             14 => self.world.give_back(worker),
             15 => self.live_or_die(worker, u)?,
@@ -103,6 +90,81 @@ impl Story {
         Ok(())
     }
 
+    fn check(&mut self) {
+        let (rule, open) = (self.world.rule.get(), self.world.open());
+        if self.exact {
+            assert!(open <= self.ceiling, "{open} open, {} may be", self.ceiling);
+        }
+        self.ceiling = limit(&rule).max(open.min(self.ceiling));
+        for worker in &self.world.workers {
+            let worker = worker.borrow();
+            let held = worker
+                .streams
+                .iter()
+                .filter(|(_, place)| *place == Place::Waiting);
+            // As many again have given up their place, and are told at the next tick.
+            assert!(held.count() <= 2 * self.max_waiting);
+        }
+    }
+
+    /// Everything ends well: nobody waits for ever, and every slot is there again.
+    fn recover(mut self) {
+        self.world.broken.set(false);
+        self.world.contended.set(false);
+        if self.world.workers.iter().all(|worker| worker.borrow().dead) {
+            self.spawn();
+        }
+        for worker in &mut self.world.workers {
+            worker.get_mut().gate.set_regime(false, 1.0);
+        }
+        self.beats(3, 300);
+        // Nobody is held for longer than its rule says, and a beat.
+        assert_eq!(self.world.count(|place| *place == Place::Waiting), 0);
+        let all: Vec<StreamId> = self
+            .world
+            .workers
+            .iter()
+            .flat_map(|worker| {
+                let worker = worker.borrow();
+                worker.streams.iter().map(|(id, _)| *id).collect::<Vec<_>>()
+            })
+            .collect();
+        all.into_iter().for_each(|id| self.world.close(id));
+        self.beats(12, 300);
+        assert_eq!(self.world.open(), 0);
+
+        let limits = self.world.rule.get().limits;
+        let Some(limit) = limits.inflight.filter(|_| limits.connecting.is_none()) else {
+            return;
+        };
+        let limit = limit.get() as usize;
+        let living: Vec<usize> = (0..self.ticked.len())
+            .filter(|nth| !self.world.workers[*nth].borrow().dead)
+            .collect();
+        if limits.arrivals_per_s.is_some() {
+            // By a clock that stepped back, what came before is remembered for two spans of 1.25 s
+            // at most.
+            self.arrive(living[0], 1);
+            self.beats(9, 300);
+            self.arrive(living[0], 1);
+            let tally = self.world.workers[living[0]].borrow().tally;
+            assert!(self.world.open() > 0, "nobody came for a second: {tally:?}");
+            return;
+        }
+        for _ in 0..4 {
+            let missing = limit.saturating_sub(self.world.open());
+            for nth in 0..missing {
+                self.arrive(living[nth % living.len()], 1);
+            }
+            assert!(self.world.open() <= limit);
+            self.beats(1, 100);
+            assert!(self.world.open() <= limit);
+        }
+        assert_eq!(self.world.open(), limit, "every slot is free again");
+    }
+}
+
+impl Workers {
     fn arrive(&mut self, worker: usize, many: u32) {
         for _ in 0..many {
             self.world.run(Step::Arrive(worker));
@@ -221,79 +283,6 @@ impl Story {
         self.ceiling = limit(&rule).max(self.world.open());
         self.max_waiting = self.max_waiting.max(waiting(&rule));
         Ok(())
-    }
-
-    fn check(&mut self) {
-        let (rule, open) = (self.world.rule.get(), self.world.open());
-        if self.exact {
-            assert!(open <= self.ceiling, "{open} open, {} may be", self.ceiling);
-        }
-        self.ceiling = limit(&rule).max(open.min(self.ceiling));
-        for worker in &self.world.workers {
-            let worker = worker.borrow();
-            let held = worker
-                .streams
-                .iter()
-                .filter(|(_, place)| *place == Place::Waiting);
-            // As many again have given up their place, and are told at the next tick.
-            assert!(held.count() <= 2 * self.max_waiting);
-        }
-    }
-
-    /// Everything ends well: nobody waits for ever, and every slot is there again.
-    fn recover(mut self) {
-        self.world.broken.set(false);
-        self.world.contended.set(false);
-        if self.world.workers.iter().all(|worker| worker.borrow().dead) {
-            self.spawn();
-        }
-        for worker in &mut self.world.workers {
-            worker.get_mut().gate.set_regime(false, 1.0);
-        }
-        self.beats(3, 300);
-        // Nobody is held for longer than its rule says, and a beat.
-        assert_eq!(self.world.count(|place| *place == Place::Waiting), 0);
-        let all: Vec<StreamId> = self
-            .world
-            .workers
-            .iter()
-            .flat_map(|worker| {
-                let worker = worker.borrow();
-                worker.streams.iter().map(|(id, _)| *id).collect::<Vec<_>>()
-            })
-            .collect();
-        all.into_iter().for_each(|id| self.world.close(id));
-        self.beats(12, 300);
-        assert_eq!(self.world.open(), 0);
-
-        let limits = self.world.rule.get().limits;
-        let Some(limit) = limits.inflight.filter(|_| limits.connecting.is_none()) else {
-            return;
-        };
-        let limit = limit.get() as usize;
-        let living: Vec<usize> = (0..self.ticked.len())
-            .filter(|nth| !self.world.workers[*nth].borrow().dead)
-            .collect();
-        if limits.arrivals_per_s.is_some() {
-            // By a clock that stepped back, what came before is remembered for two spans of 1.25 s
-            // at most.
-            self.arrive(living[0], 1);
-            self.beats(9, 300);
-            self.arrive(living[0], 1);
-            let tally = self.world.workers[living[0]].borrow().tally;
-            assert!(self.world.open() > 0, "nobody came for a second: {tally:?}");
-            return;
-        }
-        for _ in 0..4 {
-            let missing = limit.saturating_sub(self.world.open());
-            for nth in 0..missing {
-                self.arrive(living[nth % living.len()], 1);
-            }
-            assert!(self.world.open() <= limit);
-            self.beats(1, 100);
-            assert!(self.world.open() <= limit);
-        }
-        assert_eq!(self.world.open(), limit, "every slot is free again");
     }
 }
 

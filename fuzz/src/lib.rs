@@ -18,6 +18,8 @@ pub mod sentry;
 pub mod structs;
 pub mod traces;
 
+mod story;
+
 // The companion is a program, so its files are compiled into this crate as they are into that one.
 #[path = "../../src/bin/tidegatectl/check/mod.rs"]
 #[allow(dead_code, reason = "its command uses the rest")]

@@ -12,25 +12,15 @@ use tidegate::{
     store::{MemoryStore, PREFIX, RuleKeys, RuleRecords, SharedStore},
 };
 
+use crate::story::{Story, jump, tell};
+
 const RULE: &str = "db";
 const WORKERS: usize = 5;
-const EVENTS: usize = 100;
 const MAX_WAITING: u32 = 8;
-/// The clock jumps by at most so much.
-const JUMP_MS: u64 = 3 * 86_400_000;
 
 /// The bytes choose a rule and what happens.
 pub fn run(data: &[u8]) {
-    let mut u = Unstructured::new(data);
-    if let Ok(mut story) = Story::begin(&mut u) {
-        for _ in 0..EVENTS {
-            if u.is_empty() || story.event(&mut u).is_err() {
-                break;
-            }
-            story.check();
-        }
-        story.recover();
-    }
+    tell::<Workers>(data);
 }
 
 /// One worker, and the streams that its host would know.
@@ -40,7 +30,7 @@ struct Post {
     dead: bool,
 }
 
-struct Story {
+struct Workers {
     store: MemoryStore,
     keys: RuleKeys,
     setting: DetectorConfig,
@@ -53,7 +43,9 @@ struct Story {
     exact: bool,
 }
 
-impl Story {
+impl Story for Workers {
+    const EVENTS: usize = 100;
+
     fn begin(u: &mut Unstructured<'_>) -> Result<Self> {
         let inflight = NonZeroU32::new(*u.choose(&[0, 1, 4, 20, 100, 400])?);
         let mut reserved = [0; 8];
@@ -100,18 +92,6 @@ impl Story {
         Ok(story)
     }
 
-    fn spawn(&mut self) {
-        let id = WorkerId(NonZeroU32::MIN.saturating_add(self.posts.len() as u32));
-        let mut sentry = Sentry::new(id, [1, 2], self.now);
-        let limit = self.terms.limits.inflight.map_or(0, NonZeroU32::get);
-        sentry.configure(limit, self.adaptive);
-        self.posts.push(Post {
-            sentry,
-            streams: Vec::new(),
-            dead: false,
-        });
-    }
-
     fn event(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let worker = usize::from(u.arbitrary::<u8>()?) % self.posts.len();
         match u.int_in_range(0..=13)? {
@@ -127,14 +107,7 @@ impl Story {
             8..=9 => self.beats(u.int_in_range(1..=5)?, *u.choose(&[4, 20, 100, 100])?),
             10 => self.beats(u.int_in_range(1..=12)?, 100),
             11 => {
-                let millis = u.int_in_range(0..=JUMP_MS)?;
-                let now = self.now.as_millis();
-                let there = if u.arbitrary()? {
-                    now + millis
-                } else {
-                    now.saturating_sub(millis)
-                };
-                self.now = Timestamp::from_millis(there);
+                self.now = jump(u, self.now)?;
             }
             12 if u.arbitrary()? => {
                 let post = &mut self.posts[worker];
@@ -146,6 +119,73 @@ impl Story {
             _ => self.spoil(u)?,
         }
         Ok(())
+    }
+
+    fn check(&mut self) {
+        let open = self.open();
+        if let Some(limit) = self.terms.limits.inflight.filter(|_| self.exact) {
+            assert!(open <= limit.get() as usize, "{open} open, {limit} may be");
+        }
+        for post in &self.posts {
+            let held = post
+                .streams
+                .iter()
+                .filter(|(_, place)| *place == Place::Waiting);
+            assert!(held.count() <= 2 * MAX_WAITING as usize);
+        }
+    }
+
+    /// Everything ends well: nobody waits for ever, and who is never shed has a place.
+    fn recover(mut self) {
+        if self.posts.iter().all(|post| post.dead) {
+            self.spawn();
+        }
+        self.beats(2, 300);
+        let waits = |post: &Post| {
+            post.streams
+                .iter()
+                .any(|(_, place)| *place == Place::Waiting)
+        };
+        assert!(!self.posts.iter().any(waits), "somebody is held for ever");
+        for worker in 0..self.posts.len() {
+            self.close(worker, usize::MAX, Answers::default());
+        }
+        self.beats(10, 300);
+        let living = self
+            .posts
+            .iter()
+            .position(|post| !post.dead)
+            .expect("one lives");
+        let first = Class {
+            index: 0,
+            priority: 0,
+        };
+        // By a clock that stepped back, what came before is remembered for two spans of 1.25 s
+        // at most.
+        self.arrive_as(living, b"somebody", first, false);
+        self.beats(7, 400);
+        self.close(living, usize::MAX, Answers::default());
+        self.beats(2, 100);
+        let decision = self.arrive_as(living, b"somebody", first, false);
+        assert_eq!(
+            decision,
+            Some(Decision::Admit),
+            "nobody is there, and one is refused"
+        );
+    }
+}
+
+impl Workers {
+    fn spawn(&mut self) {
+        let id = WorkerId(NonZeroU32::MIN.saturating_add(self.posts.len() as u32));
+        let mut sentry = Sentry::new(id, [1, 2], self.now);
+        let limit = self.terms.limits.inflight.map_or(0, NonZeroU32::get);
+        sentry.configure(limit, self.adaptive);
+        self.posts.push(Post {
+            sentry,
+            streams: Vec::new(),
+            dead: false,
+        });
     }
 
     /// Some of the same caller and class arrive.
@@ -302,59 +342,6 @@ impl Story {
         streams
             .filter(|(_, place)| matches!(place, Place::Open { .. }))
             .count()
-    }
-
-    fn check(&self) {
-        let open = self.open();
-        if let Some(limit) = self.terms.limits.inflight.filter(|_| self.exact) {
-            assert!(open <= limit.get() as usize, "{open} open, {limit} may be");
-        }
-        for post in &self.posts {
-            let held = post
-                .streams
-                .iter()
-                .filter(|(_, place)| *place == Place::Waiting);
-            assert!(held.count() <= 2 * MAX_WAITING as usize);
-        }
-    }
-
-    /// Everything ends well: nobody waits for ever, and who is never shed has a place.
-    fn recover(mut self) {
-        if self.posts.iter().all(|post| post.dead) {
-            self.spawn();
-        }
-        self.beats(2, 300);
-        let waits = |post: &Post| {
-            post.streams
-                .iter()
-                .any(|(_, place)| *place == Place::Waiting)
-        };
-        assert!(!self.posts.iter().any(waits), "somebody is held for ever");
-        for worker in 0..self.posts.len() {
-            self.close(worker, usize::MAX, Answers::default());
-        }
-        self.beats(10, 300);
-        let living = self
-            .posts
-            .iter()
-            .position(|post| !post.dead)
-            .expect("one lives");
-        let first = Class {
-            index: 0,
-            priority: 0,
-        };
-        // By a clock that stepped back, what came before is remembered for two spans of 1.25 s
-        // at most.
-        self.arrive_as(living, b"somebody", first, false);
-        self.beats(7, 400);
-        self.close(living, usize::MAX, Answers::default());
-        self.beats(2, 100);
-        let decision = self.arrive_as(living, b"somebody", first, false);
-        assert_eq!(
-            decision,
-            Some(Decision::Admit),
-            "nobody is there, and one is refused"
-        );
     }
 }
 

@@ -444,7 +444,7 @@ impl Gate {
     }
 
     /// Whether others may be waiting for a slot that they don't know to be free.
-    pub fn gives_back_urgently(&self) -> bool {
+    fn gives_back_urgently(&self) -> bool {
         let gives_back = self.told.as_ref().is_some_and(|told| {
             told.held() > self.mine.open.saturating_add(2 * self.idle)
                 || told.connecting > self.mine.connecting

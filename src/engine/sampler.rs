@@ -1,15 +1,14 @@
 //! Which of many events are looked at.
 
-/// In one lap so many events are each looked at, so many more one in eight, and the others one in
-/// sixty-four.
-const EACH: u32 = 16;
-const ONE_IN_8: u32 = 128;
+/// In one lap so many events are each looked at, so many more one in 16, and the others one in 128.
+const EACH: u32 = 8;
+const ONE_IN_16: u32 = 128;
 
 /// Which events are looked at where each look costs something: all of a few, and of many a sample
 /// that grows slowly.
 ///
-/// The weights of those that are looked at add up to the number of all, to less than 8 + 64. Of
-/// `n` events a lap, at most `16 + n/8` are looked at up to 144, and `32 + n/64` beyond. Cost: an
+/// The weights of those that are looked at add up to the number of all, to less than 16 + 128.
+/// Of `n` events a lap, at most `8 + n/16` are looked at up to 136, and `16 + n/128` beyond. Cost: an
 /// increment and a comparison.
 ///
 /// Weak: who comes in step with the sample is seen too often, or never, beyond the first of a lap.
@@ -28,11 +27,11 @@ impl Sampler {
         if self.lap <= EACH {
             return 1;
         }
-        let [eighth, rest] = &mut self.passed;
-        let (passed, one_in) = if self.lap <= EACH + ONE_IN_8 {
-            (eighth, 8)
+        let [some, rest] = &mut self.passed;
+        let (passed, one_in) = if self.lap <= EACH + ONE_IN_16 {
+            (some, 16)
         } else {
-            (rest, 64)
+            (rest, 128)
         };
         *passed += 1;
         if *passed < one_in {

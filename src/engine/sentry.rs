@@ -348,11 +348,6 @@ impl Sentry {
         self.gate.on_close(id, place);
     }
 
-    /// As [`Gate::gives_back_urgently`].
-    pub fn gives_back_urgently(&self) -> bool {
-        self.gate.gives_back_urgently()
-    }
-
     /// As [`Gate::give_back`].
     pub fn give_back(&mut self, now: Timestamp, records: &mut impl Records) {
         self.gate.give_back(now, records);

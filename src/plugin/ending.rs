@@ -5,27 +5,38 @@ use core::time::Duration;
 use super::{host, matching::Kind};
 use crate::engine::{Answers, Patience};
 
-/// Bits of Envoy's response flags: no healthy upstream, the connect failed, a circuit breaker.
-const FAILED: u64 = 0x2 | 0x20 | 0x80;
+/// Bits of Envoy's response flags: no healthy upstream, the connect failed.
+const FAILED: u64 = 0x2 | 0x20;
+/// Envoy's own circuit breaker kept the stream, or one more try of it, from the upstream.
+const OVERFLOW: u64 = 0x80;
 /// The upstream did not answer in time.
 const TIMED_OUT: u64 = 0x4;
 
 /// How the stream of the effective context ended, that was open for `lasted`. About 1 µs a fact,
-/// of which there are three at most.
+/// of which there are three at most, and one for a request that was answered well.
 pub fn ending(kind: Kind, lasted: Duration, patience: Patience) -> Answers {
+    let code = match kind {
+        Kind::Http => number("response\0code").unwrap_or(0),
+        Kind::Tcp => 0,
+    };
+    if (1..500).contains(&code) && code != 429 {
+        return Answers::of_connection(Duration::ZERO, || None, patience);
+    }
     let flags = number("response\0flags").unwrap_or(0);
     let mut ending = Answers::default();
     if flags & FAILED != 0 {
         ending.failed = 1;
+    } else if flags & OVERFLOW != 0 && !is_answered_to_the_end() {
+        // The upstream was not asked: it did neither well nor badly.
     } else if kind == Kind::Tcp && flags & TIMED_OUT == 0 {
         ending = Answers::of_connection(silence(lasted), connect, patience);
     } else {
-        match number("response\0code") {
-            Some(503 | 429) => ending.refused = 1,
+        match code {
+            503 | 429 => ending.refused = 1,
             _ if flags & TIMED_OUT != 0 => ending.silent = 1,
             // Its client left before there was an answer.
-            None | Some(0) => ending = Answers::of_connection(lasted, || None, patience),
-            Some(_) => ending = Answers::of_connection(Duration::ZERO, || None, patience),
+            0 => ending = Answers::of_connection(lasted, || None, patience),
+            _ => ending = Answers::of_connection(Duration::ZERO, || None, patience),
         }
     }
     ending
@@ -33,7 +44,7 @@ pub fn ending(kind: Kind, lasted: Duration, patience: Patience) -> Answers {
 
 /// Whether the upstream has sent the last byte of its answer to the request of the effective context,
 /// and so is done with it.
-pub fn is_answered_to_the_end() -> bool {
+fn is_answered_to_the_end() -> bool {
     host::property("response\0backend_latency").is_some()
 }
 

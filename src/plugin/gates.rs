@@ -4,7 +4,7 @@ use alloc::{format, rc::Rc, string::String, vec::Vec};
 use core::{num::NonZeroU32, time::Duration};
 
 use super::{
-    ending::{ending, is_answered_to_the_end},
+    ending::ending,
     faults::Faults,
     host::SharedData,
     matching::{Facts, Kind},
@@ -87,13 +87,13 @@ impl Gates {
             entry.configure(&rule);
             Rc::clone(&entry.token)
         });
-        let mut common = Terms {
+        let mut terms = Terms {
             limits: rule.limits,
             hold: rule.hold,
             shadow: rule.mode != Mode::Enforce,
             ..Terms::default()
         };
-        for (slots, class) in common.reserved.iter_mut().zip(&rule.classes) {
+        for (slots, class) in terms.reserved.iter_mut().zip(&rule.classes) {
             *slots = class.reserved;
         }
         let redirect = rule.redirect.as_ref();
@@ -101,13 +101,13 @@ impl Gates {
             redirect.is_some_and(|redirect| redirect.header.is_some()),
             redirect.is_some_and(|redirect| redirect.cluster.is_some()),
         ];
-        // Not by a closure with `..common`: it crashes the compiler 1.95 for wasm32.
-        let mut terms = [common; 2];
-        for (terms, redirects) in terms.iter_mut().zip(redirects) {
-            terms.redirects = redirects;
-        }
         Guard {
-            terms,
+            // Not by an update in a closure, at which Rust 1.95 fails when it compiles for wasm.
+            terms: redirects.map(|redirects| {
+                let mut terms = terms;
+                terms.redirects = redirects;
+                terms
+            }),
             rule,
             gate: index,
             _token: token,
@@ -219,36 +219,15 @@ impl Gates {
         }
     }
 
-    /// A stream ended. The effective context is its own; whether the others are to be told soon.
+    /// A stream ended.
     ///
-    /// Of a request that the upstream has answered to the end, they are told at once. The upstream's
-    /// side of any other, and of a connection, is closed only after this: so they are told with the
-    /// next call.
-    pub fn on_close(
-        &mut self,
-        guard: &Guard,
-        id: StreamId,
-        place: Place,
-        kind: Kind,
-        now: Timestamp,
-    ) -> bool {
-        let Some(entry) = self.entry(guard.gate) else {
-            return false;
-        };
-        let Some(sentry) = &mut entry.sentry else {
-            return false;
-        };
-        sentry.on_close(id, place);
-        if kind == Kind::Tcp || !sentry.gives_back_urgently() {
-            return false;
+    /// Envoy closes the upstream's side, and takes it off its own count, only after this. So the
+    /// other workers are told with the next call: who took the place before would be one more at the
+    /// upstream, or refused by Envoy's circuit breaker where that is at the limit.
+    pub fn on_close(&mut self, guard: &Guard, id: StreamId, place: Place) {
+        if let Some(sentry) = self.sentry(guard) {
+            sentry.on_close(id, place);
         }
-        if !is_answered_to_the_end() {
-            return true;
-        }
-        let mut shared = SharedData;
-        let mut records = RuleRecords::new(&mut shared, &entry.keys, entry.rule.surge);
-        sentry.give_back(now, &mut records);
-        false
     }
 
     /// A stream that was open has ended; how, is asked if it is worth it.

@@ -97,7 +97,7 @@ impl Guarded {
 #[derive(Debug)]
 pub struct Stream {
     root: u32,
-    /// None before it began.
+    /// None before it arrived.
     pub guarded: Option<Guarded>,
     /// Its refusal is kept until then.
     pub kept: Option<Timestamp>,
@@ -151,6 +151,24 @@ pub enum Act {
     Close(StreamId),
 }
 
+impl Stream {
+    fn new(root: u32) -> Self {
+        Self {
+            root,
+            guarded: None,
+            kept: None,
+            #[cfg(feature = "inspect")]
+            refusal: None,
+            #[cfg(feature = "inspect")]
+            answered: false,
+            #[cfg(feature = "inspect")]
+            asked_for_tls: false,
+            #[cfg(feature = "inspect")]
+            introduced: false,
+        }
+    }
+}
+
 /// The streams' ids count up, and the host chooses them.
 #[derive(Clone, Copy, Debug, Default)]
 struct IdHasher(u64);
@@ -176,6 +194,9 @@ impl Hasher for IdHasher {
 #[derive(Debug, Default)]
 pub struct Vm {
     roots: Vec<Root>,
+    /// The stream that was created last and has not arrived, and its root context: Envoy lets a stream
+    /// arrive at once, and of one that no rule guards nothing is kept.
+    created: Option<(u32, u32)>,
     streams: HashMap<u32, Stream, BuildHasherDefault<IdHasher>>,
     gates: Gates,
     strangers: Strangers,
@@ -201,29 +222,23 @@ impl Vm {
             });
             return;
         }
-        let known = self.streams.insert(
-            id,
-            Stream {
-                root: parent,
-                guarded: None,
-                kept: None,
-                #[cfg(feature = "inspect")]
-                refusal: None,
-                #[cfg(feature = "inspect")]
-                answered: false,
-                #[cfg(feature = "inspect")]
-                asked_for_tls: false,
-                #[cfg(feature = "inspect")]
-                introduced: false,
-            },
-        );
-        if let Some(known) = known {
+        if let Some((before, root)) = self.created.replace((id, parent))
+            && before != id
+        {
+            self.insert(before, Stream::new(root));
+        }
+    }
+
+    /// Keeps a stream. One that is known by that id is gone then.
+    fn insert(&mut self, id: u32, stream: Stream) {
+        if let Some(known) = self.streams.insert(id, stream) {
             self.end(id, &known);
         }
     }
 
     /// A context is gone.
     pub fn on_delete(&mut self, id: u32) {
+        self.created.take_if(|(created, _)| *created == id);
         match self.streams.remove(&id) {
             Some(stream) => self.end(id, &stream),
             None => self.roots.retain(|root| root.id != id),
@@ -252,15 +267,8 @@ impl Vm {
                 let lasted = self.now.since(guarded.began);
                 self.gates.on_ending(guard, guarded.kind, lasted);
             }
-            let (id, place) = (StreamId(id), guarded.place);
-            let soon = self
-                .gates
-                .on_close(guard, id, place, guarded.kind, self.now);
-            if soon {
-                self.hasten(stream.root, FAST);
-            } else {
-                self.hurry(stream.root, guarded);
-            }
+            self.gates.on_close(guard, StreamId(id), guarded.place);
+            self.hurry(stream.root, guarded);
         }
     }
 
@@ -306,18 +314,13 @@ impl Vm {
 
     /// Decides about the stream that begins. The effective context is the stream's.
     pub fn on_arrival(&mut self, id: u32, kind: Kind) -> Verdict {
-        // One that has arrived already keeps its place, and takes no other.
-        let Some(stream) = self
-            .streams
-            .get(&id)
-            .filter(|stream| stream.guarded.is_none())
-        else {
+        let Some(parent) = self.arrives(id) else {
             return Verdict::Pass;
         };
-        let root = stream.root;
-        let Some(active) = self.root(root).map(|root| Rc::clone(&root.active)) else {
+        let Some(root) = self.roots.iter().find(|root| root.id == parent) else {
             return Verdict::Pass;
         };
+        let active = &root.active;
         let facts = Facts::new(kind);
         let found = active.index.first(&facts);
         let Some((rule, guard)) = found.and_then(|rule| Some((rule, active.guards.get(rule)?)))
@@ -328,9 +331,7 @@ impl Vm {
             return Verdict::Pass;
         }
         // The last tick's time is good enough to count by, and to use what is leased.
-        let ticks = self
-            .root(root)
-            .is_some_and(|root| (1..=STEADY).contains(&root.period));
+        let ticks = (1..=STEADY).contains(&root.period);
         if !ticks || self.gates.asks(guard, kind) {
             self.now = host::now();
         }
@@ -338,53 +339,74 @@ impl Vm {
         if who::is_shown_later(&guard.rule.key, kind) {
             self.strangers.expect(id, self.now);
         }
-        let enforced = guard.rule.mode == Mode::Enforce;
         let guarded = Guarded {
-            active: Rc::clone(&active),
+            active: Rc::clone(active),
             rule,
             kind,
             began: self.now,
             place,
             judged: false,
         };
-        let verdict = match decision {
-            Decision::Hold if enforced => Verdict::Hold,
-            Decision::Redirect(_) if enforced => Verdict::Redirect(guarded.clone()),
-            Decision::Reject(reason) if enforced => {
-                if self.keeps(guard, StreamId(id), kind, reason) {
-                    Verdict::Keep
-                } else {
-                    Verdict::Refuse(reason, guarded.clone())
-                }
-            }
-            _ => Verdict::Pass,
+        let mut stream = Stream::new(parent);
+        let verdict = if decision == Decision::Admit || guard.rule.mode != Mode::Enforce {
+            Verdict::Pass
+        } else {
+            self.verdict(id, &mut stream, decision, &guarded)
         };
-        self.hurry(root, &guarded);
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.guarded = Some(guarded);
-        }
+        self.hurry(parent, &guarded);
+        stream.guarded = Some(guarded);
+        self.insert(id, stream);
         verdict
     }
 
-    /// Keeps the refusal of a hot caller for a while, if there is room; so that it can't hammer. The
-    /// effective context is the stream's.
-    fn keeps(&mut self, guard: &Guard, id: StreamId, kind: Kind, reason: Reason) -> bool {
+    /// The root context of a stream that arrives. `None` where it is not known; and one that has
+    /// arrived already keeps its place, and takes no other.
+    fn arrives(&mut self, id: u32) -> Option<u32> {
+        let created = self.created.take_if(|(created, _)| *created == id);
+        created.map(|(_, root)| root).or_else(|| {
+            let stream = self.streams.get(&id)?;
+            stream.guarded.is_none().then_some(stream.root)
+        })
+    }
+
+    /// What becomes of one that is not admitted at once. The effective context is the stream's.
+    fn verdict(
+        &mut self,
+        id: u32,
+        stream: &mut Stream,
+        decision: Decision,
+        guarded: &Guarded,
+    ) -> Verdict {
+        match decision {
+            Decision::Admit => Verdict::Pass,
+            Decision::Hold => Verdict::Hold,
+            Decision::Redirect(_) => Verdict::Redirect(guarded.clone()),
+            Decision::Reject(reason) => {
+                stream.kept = self.keeps(guarded, StreamId(id), reason);
+                match stream.kept {
+                    Some(_) => Verdict::Keep,
+                    None => Verdict::Refuse(reason, guarded.clone()),
+                }
+            }
+        }
+    }
+
+    /// Keeps the refusal of a hot caller for a while, if there is room; so that it can't hammer. Until
+    /// when. The effective context is the stream's.
+    fn keeps(&mut self, guarded: &Guarded, id: StreamId, reason: Reason) -> Option<Timestamp> {
+        let guard = guarded.guard()?;
         let reject = &guard.rule.reject;
-        let Some(span) = reject.slow else {
-            return false;
-        };
-        if reason != Reason::HotCaller || kind == Kind::Http && !http::has_its_own_connection() {
-            return false;
+        let span = reject.slow?;
+        let is_http = guarded.kind == Kind::Http;
+        if reason != Reason::HotCaller || is_http && !http::has_its_own_connection() {
+            return None;
         }
         let random = self.random();
         let kept = self.slow.keep(id, span, reject.max_slow, random, self.now);
         if kept.is_none() {
             self.gates.fault(guard, Fault::RefusalsFull);
         }
-        if let Some(stream) = self.streams.get_mut(&id.0) {
-            stream.kept = kept;
-        }
-        kept.is_some()
+        kept
     }
 
     /// What is known of a stream.
@@ -477,11 +499,12 @@ impl Vm {
             acts.push(match outcome.decision {
                 Decision::Reject(reason) => {
                     let _ = host::set_effective_context(host::context(outcome.id));
-                    let kept = guarded
-                        .guard()
-                        .is_some_and(|guard| self.keeps(guard, outcome.id, guarded.kind, reason));
+                    let kept = self.keeps(&guarded, outcome.id, reason);
                     let _ = host::set_effective_context(root);
-                    if kept {
+                    if kept.is_some() {
+                        if let Some(stream) = self.stream(outcome.id.0) {
+                            stream.kept = kept;
+                        }
                         continue;
                     }
                     Act::Refuse(outcome.id, reason, guarded)
@@ -587,10 +610,6 @@ impl Vm {
         {
             root.period = wanted;
         }
-    }
-
-    fn root(&self, id: u32) -> Option<&Root> {
-        self.roots.iter().find(|root| root.id == id)
     }
 
     /// A number for jitter (xorshift64*); nothing secret.

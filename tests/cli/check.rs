@@ -102,7 +102,8 @@ fn each_finding_is_shown_at_its_place_in_the_file() {
         "57:52: error: rules[0].reject.cluster: the bootstrap defines no cluster \"nowhere\"",
         "73:29: warning: rules[0]: the rule \"orders-db\" is in filters of vm_id \"tidegate\" and \"another\"",
         "73:63: warning: rules[0].match.cluster: known of HTTP requests, and this filter sees TCP",
-        "78:11: warning: circuit breaker of cluster \"postgres\": max_connections is 1024 (Envoy's default), below rules[0].limits.inflight 5000",
+        "78:11: warning: circuit breaker of cluster \"postgres\": max_connections is 1024 (Envoy's default), below rules[0].limits.inflight 5000, so Envoy refuses before the rule does; write 5000",
+        "78:11: warning: circuit breaker of cluster \"postgres\": max_pending_requests is 1024 (Envoy's default), below",
     ];
     let mut found = findings(&checked.err);
     found.sort_by_key(|finding| place(finding));
@@ -114,7 +115,7 @@ fn each_finding_is_shown_at_its_place_in_the_file() {
     assert!(
         checked
             .err
-            .ends_with("tests/cli/data/bad.yaml: 4 errors, 7 warnings\n"),
+            .ends_with("tests/cli/data/bad.yaml: 4 errors, 8 warnings\n"),
         "{}",
         checked.err
     );
@@ -142,6 +143,47 @@ fn a_warning_is_an_error_to_the_strict_alone() {
     assert!(checked.err.contains("never comes back"), "{}", checked.err);
     let strict = run_with(&["check", "--strict", "-"], &text);
     assert_eq!((strict.code, strict.out.as_str()), (1, ""));
+}
+
+#[test]
+fn a_ceiling_of_envoys_is_warned_of_where_it_refuses_what_the_rule_lets_pass() {
+    let warned = |file: &str, old: &str, new: &str| {
+        let text = std::fs::read_to_string(root().join(file)).expect("a file");
+        assert_eq!(text.matches(old).count(), 1, "{file}: {old}");
+        let checked = run_with(&["check", "-"], &text.replace(old, new));
+        assert_eq!(checked.code, 0, "{}", checked.err);
+        findings(&checked.err)
+    };
+    for (file, old, new, says) in [
+        (
+            "envoy/tcp.yaml",
+            "max_connections: 100,",
+            "max_connections: 99,",
+            &["max_connections is 99, below rules[0].limits.inflight 100"][..],
+        ),
+        (
+            "envoy/http.yaml",
+            "max_pending_requests: 100,",
+            "max_pending_requests: 5,",
+            &["max_pending_requests is 5, below"],
+        ),
+        ("envoy/http.yaml", ", max_requests: 100}", "}", &[]),
+        (
+            "envoy/tcp.yaml",
+            "\"mode\": \"enforce\"",
+            "\"mode\": \"shadow\"",
+            &[
+                "max_connections is 100, as rules[0].limits.inflight, which the rule does not enforce",
+                "max_pending_requests is 100, as rules[0].limits.inflight, which",
+            ],
+        ),
+    ] {
+        let found = warned(file, old, new);
+        assert_eq!(found.len(), says.len(), "{found:?}");
+        for (found, says) in found.iter().zip(says) {
+            assert!(found.contains(says), "{found}: {says}");
+        }
+    }
 }
 
 #[test]

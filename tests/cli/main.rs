@@ -1,5 +1,6 @@
 //! The companion as it is run: arguments and files in; exit code, stdout and stderr out.
 
+mod backstop;
 mod check;
 mod crds;
 mod explain;

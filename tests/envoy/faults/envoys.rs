@@ -1,6 +1,12 @@
 //! Envoys that drain, end, begin anew, and have enough.
 
-use std::{fs, net::TcpStream, path::PathBuf, thread, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
@@ -149,9 +155,18 @@ impl Drop for Base {
 
 #[test]
 fn an_envoy_that_takes_over_has_a_limit_of_its_own_beside_what_the_old_one_still_has() {
+    takes_over(|upstream| limited_to(upstream, LIMIT));
+}
+
+#[test]
+fn an_envoy_that_takes_over_has_a_backstop_of_its_own_too() {
+    takes_over(|upstream| limited_to(upstream, LIMIT).backed(LIMIT));
+}
+
+fn takes_over(bootstrap: impl FnOnce(SocketAddr) -> Bootstrap) {
     let port = lasting_port();
     let upstream = Upstream::start(Conduct::Echo);
-    let bootstrap = at_port(limited_to(upstream.address, LIMIT), port);
+    let bootstrap = at_port(bootstrap(upstream.address), port);
     let base = Base::new();
     let patience = ["--drain-time-s", "2", "--parent-shutdown-time-s", "4"];
     let mut old = Envoy::start_by(&bootstrap, 2, |command| {

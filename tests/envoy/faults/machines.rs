@@ -21,7 +21,7 @@ use crate::harness::{
 
 /// How an end looks from outside: the machine that a worker has begun anew, and the slots of the
 /// old one, which are nobody's any more.
-fn until_buried(envoy: &Envoy, to: SocketAddr, since: Instant) {
+pub fn until_buried(envoy: &Envoy, to: SocketAddr, since: Instant) {
     // The next that comes to this worker begins a machine, once the back-off is over.
     until(|| {
         drop(knock(to, "anybody"));
@@ -41,7 +41,7 @@ fn until_buried(envoy: &Envoy, to: SocketAddr, since: Instant) {
 }
 
 /// A machine has failed.
-fn until_trapped(envoy: &Envoy) {
+pub fn until_trapped(envoy: &Envoy) {
     until(|| {
         let trapped = envoy.log().contains("unreachable");
         trapped.then_some(()).ok_or_else(|| "no trap".to_owned())
@@ -59,7 +59,7 @@ fn fatal_request(to: SocketAddr, fuse: Fuse) -> TcpStream {
 }
 
 /// Connections that have heard all that they said.
-fn open(to: SocketAddr, count: usize) -> Vec<TcpStream> {
+pub fn open(to: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut streams: Vec<_> = (0..count).map(|_| connect(to)).collect();
     all_live(&mut streams);
     streams

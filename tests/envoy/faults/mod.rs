@@ -1,5 +1,6 @@
 //! What goes wrong around the plugin, and inside of it. What was seen is in `docs/reliability.md`.
 
+mod backed;
 mod envoys;
 mod machines;
 mod neighbours;

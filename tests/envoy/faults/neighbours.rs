@@ -12,7 +12,7 @@ use crate::harness::{
 };
 
 /// What it writes: nothing, what is no record, the beginning of one that would be endless, and much.
-const GARBAGE: [&str; 4] = [
+pub const GARBAGE: [&str; 4] = [
     "",
     r"\ff\ff\ff\ff\ff\ff\ff\ff",
     r"TGP\03\ff\ff\ff\ff\ff\ff",
@@ -20,7 +20,7 @@ const GARBAGE: [&str; 4] = [
 ];
 
 /// So many bytes keep the worker busy to which they come, for three seconds.
-const BUSY: usize = 9;
+pub const BUSY: usize = 9;
 
 /// A plugin that has the same `vm_id`. A client that sends it so many bytes makes it write the
 /// garbage of that number to all keys.
@@ -83,7 +83,7 @@ fn saboteur() -> Vec<u8> {
 }
 
 /// With a second listener that has the saboteur before an echo.
-fn sabotaged(bootstrap: Bootstrap, folder: &Folder) -> Bootstrap {
+pub fn sabotaged(bootstrap: Bootstrap, folder: &Folder) -> Bootstrap {
     let module = folder.path().join("saboteur.wasm");
     fs::write(&module, saboteur()).expect("written");
     let listener = format!(
@@ -110,7 +110,7 @@ fn sabotaged(bootstrap: Bootstrap, folder: &Folder) -> Bootstrap {
     bootstrap.set("\n  clusters:\n", &format!("{listener}\n  clusters:\n"))
 }
 
-fn sabotage(to: SocketAddr, garbage: usize) {
+pub fn sabotage(to: SocketAddr, garbage: usize) {
     let mut stream = connect(to);
     stream.write_all(&vec![b'x'; garbage]).expect("sent");
     // What comes back says that it was written.

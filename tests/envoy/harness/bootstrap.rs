@@ -44,7 +44,8 @@ impl Shipped {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// For a test: Envoy chooses its own ports, and finds the upstream and the modules.
+    /// For a test: Envoy chooses its own ports, and finds the upstream and the modules. There is no
+    /// backstop, so that it is the plugin that is tested; see [`Bootstrap::backed`].
     pub fn before(&self, upstream: SocketAddr) -> Bootstrap {
         let port = |port: u16| format!("port_value: {port}}}");
         let wasm = places::given("TIDEGATE_WASM_DIR");
@@ -54,6 +55,7 @@ impl Shipped {
         mine.fold(shipped, |all, mine| all.set(&port(*mine), &port(0)))
             .set(&port(self.upstream), &port(upstream.port()))
             .set("filename: target/tidegate", &format!("filename: {wasm}"))
+            .ceilings(10_000)
     }
 }
 
@@ -85,6 +87,29 @@ impl Bootstrap {
     /// With another `hold`.
     pub fn hold(self, hold: &str) -> Self {
         self.field("\"hold\": ", hold)
+    }
+
+    /// With the backstop as shipped, at this limit.
+    pub fn backed(self, limit: usize) -> Self {
+        self.ceilings(limit)
+    }
+
+    /// With these ceilings in the first cluster, which is the upstream's. Connections of an HTTP
+    /// upstream have none worth the name.
+    fn ceilings(self, ceiling: usize) -> Self {
+        let (before, rest) = self
+            .text
+            .split_once("  - {max_connections: ")
+            .expect("a ceiling");
+        let (old, after) = rest.split_once("}\n").expect("its end");
+        let new = if old.contains("max_requests") {
+            format!("10000, max_pending_requests: {ceiling}, max_requests: {ceiling}")
+        } else {
+            format!("{ceiling}, max_pending_requests: {ceiling}")
+        };
+        Self {
+            text: format!("{before}  - {{max_connections: {new}}}\n{after}"),
+        }
     }
 
     /// Without a hold: whoever does not fit is refused at once.

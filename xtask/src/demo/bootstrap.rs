@@ -13,6 +13,9 @@ const FILTER: (&str, &str) = (
     "      - name: envoy.filters.network.tcp_proxy\n",
 );
 
+/// The backstop of a shipped bootstrap.
+const BACKSTOP: &str = "- {max_connections: 90, max_pending_requests: 90}";
+
 /// What differs from the shipped bootstrap.
 pub struct Changes<'a> {
     /// The bootstrap's path in the repository.
@@ -53,6 +56,9 @@ pub fn edited(shipped: &str, changes: &Changes) -> Result<String> {
         text.replace(&port(*old), &port(*new))?;
     }
     text.replace(&port(5432), &port(changes.database))?;
+    // Without the guard Envoy is to pass every connection on.
+    let ceiling = changes.guard.as_ref().map_or(10_000, |guard| guard.limit);
+    text.replace(BACKSTOP, &BACKSTOP.replace("90", &ceiling.to_string()))?;
     let Some(guard) = &changes.guard else {
         for _ in changes.listeners {
             text.cut(FILTER.0, FILTER.1)?;
@@ -182,6 +188,7 @@ mod tests {
             "port_value: 43}",
             "{filename: '/it''s/tidegate.wasm'}",
             r#""limits": {"inflight": 7}"#,
+            "- {max_connections: 7, max_pending_requests: 7}",
             r#""max_wait": "3s""#,
         ] {
             assert_eq!(one.matches(expected).count(), 1, "{expected}");
@@ -198,6 +205,7 @@ mod tests {
         for (shipped, listeners) in [(POSTGRES, &ONE[..]), (MIGRATION, &TWO)] {
             let text = edited(shipped, &changes(listeners, None)).unwrap();
             assert!(!text.contains("wasm") && !text.contains("*tidegate"));
+            assert_eq!(text.matches("{max_connections: 10000,").count(), 2);
             for (_, proxy) in listeners.iter().zip(shipped.split(FILTER.1).skip(1)) {
                 let (proxy, _) = proxy.split_once("\n\n").unwrap();
                 assert!(text.contains(&format!("- filters:\n{}{proxy}", FILTER.1)));

@@ -1,6 +1,9 @@
 //! What a bootstrap says around the filters: clusters, circuit breakers, tags.
 
-use tidegate::config::{Rule, TcpReject};
+use tidegate::{
+    config::{Rule, TcpReject},
+    engine::Mode,
+};
 
 use super::{Configured, filter::Traffic};
 use crate::{
@@ -110,7 +113,8 @@ fn unknown_clusters(
     }
 }
 
-/// A ceiling of Envoy below the rule's limit refuses what the rule would admit.
+/// A ceiling of Envoy below the rule's limit refuses what the rule would admit. One at the limit is
+/// a backstop, but not in shadow, where the rule refuses nobody.
 fn breakers(
     filter: &Configured<'_>,
     rule: &Rule,
@@ -121,9 +125,10 @@ fn breakers(
     let Some(limit) = rule.limits.inflight.map(|limit| f64::from(limit.get())) else {
         return;
     };
-    let ceiling_name = match filter.filter.traffic {
-        Traffic::Http => "max_requests",
-        Traffic::Tcp => "max_connections",
+    // What waits for a connection is open to the rule, too.
+    let ceilings = match filter.filter.traffic {
+        Traffic::Http => ["max_requests", "max_pending_requests"],
+        Traffic::Tcp => ["max_connections", "max_pending_requests"],
     };
     let port = filter.filter.port;
     if port.is_some_and(|port| !rule.matcher.has_listener_port(port)) {
@@ -135,26 +140,35 @@ fn breakers(
         else {
             continue;
         };
-        let given = cluster
+        let threshold = cluster
             .path(["circuit_breakers", "thresholds"])
-            .and_then(|thresholds| thresholds.elements().iter().find(|one| is_default(one)))
-            .and_then(|threshold| threshold.proto(ceiling_name));
-        let ceiling = given.and_then(Node::number).unwrap_or(DEFAULT_CEILING);
-        if ceiling < limit {
-            let said = if given.is_some() {
-                ""
+            .and_then(|thresholds| thresholds.elements().iter().find(|one| is_default(one)));
+        for name in ceilings {
+            let given = threshold.and_then(|threshold| threshold.proto(name));
+            let ceiling = given.and_then(Node::number).unwrap_or(DEFAULT_CEILING);
+            let said = match given {
+                Some(_) => "",
+                None => " (Envoy's default)",
+            };
+            let why = if ceiling < limit {
+                format!(
+                    "below {at}.limits.inflight {limit}, so Envoy refuses before the rule does; \
+                     write {limit}"
+                )
+            } else if ceiling == limit && given.is_some() && rule.mode != Mode::Enforce {
+                format!(
+                    "as {at}.limits.inflight, which the rule does not enforce, so Envoy refuses what \
+                     the rule lets pass; leave it out until the rule enforces"
+                )
             } else {
-                " (Envoy's default)"
+                continue;
             };
             let what = format!(
-                "circuit breaker of cluster \"{upstream}\": {ceiling_name} is {ceiling}{said}, \
-                 below {at}.limits.inflight {limit}, so Envoy refuses before the rule does; \
-                 write a higher one"
+                "circuit breaker of cluster \"{upstream}\": {name} is {ceiling}{said}, {why}"
             );
-            let name = cluster.get("name").unwrap_or(cluster);
-            let place = given.unwrap_or(name).span.clone();
+            let place = given.or(cluster.get("name")).unwrap_or(cluster);
             if !findings.iter().any(|other| other.what == what) {
-                findings.push(Finding::warning(what, place));
+                findings.push(Finding::warning(what, place.span.clone()));
             }
         }
     }

@@ -106,9 +106,11 @@ fn row<'a>(at: Timestamp, ms: f64, facts: Facts<'a>, code: Option<u16>, flags: &
     let http = facts.method.is_some();
     let has = |wanted: &[&str]| flags.split(',').any(|flag| wanted.contains(&flag));
     let mut answers = Answers::default();
-    // As the plugin asks: no healthy upstream, a failed connect, a circuit breaker.
-    if has(&["UH", "UF", "UO"]) {
+    // As the plugin asks: no healthy upstream, a failed connect. Whom Envoy's own circuit breaker
+    // refused, the upstream has not seen.
+    if has(&["UH", "UF"]) {
         answers.failed = 1;
+    } else if has(&["UO"]) {
     } else if http && matches!(code, Some(503 | 429)) {
         answers.refused = 1;
     } else if has(&["UT"]) {
@@ -192,6 +194,15 @@ mod tests {
             (lasts, answers.failed, http),
             (Duration::from_millis(226), 1, true)
         );
+    }
+
+    #[test]
+    fn what_envoys_circuit_breaker_refused_is_no_answer_of_the_upstream() {
+        let line = "[2016-04-15T20:17:00.310Z] \"GET / HTTP/1.1\" 503 UO 0 81 0 - \"-\" \"-\" \"cc21d9b0\" \"locations\" \"-\"";
+        let row = text(line).unwrap();
+        let (_, _, answers, http) = facts(&row);
+        assert!(http);
+        assert_eq!(answers, Answers::default());
     }
 
     #[test]
