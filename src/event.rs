@@ -7,7 +7,10 @@ use core::fmt;
 
 use serde::Serialize;
 
-use crate::{build_info, engine::Timestamp};
+use crate::{
+    build_info,
+    engine::{Reason, Rejected, Timestamp},
+};
 
 /// What happened.
 #[derive(Debug, Serialize)]
@@ -61,6 +64,8 @@ pub enum Event<'a> {
         baseline_per_s: Tenths,
         /// Refused while it lasted.
         rejected: u64,
+        /// The same by reason.
+        rejected_by_reason: ByReason,
         /// Held while it lasted.
         held: u64,
     },
@@ -132,6 +137,18 @@ pub struct Caller {
     pub baseline_per_s: Tenths,
     /// Its part of all arrivals, 0 to 1.
     pub share: Hundredths,
+}
+
+/// What was refused, by reason; a reason with none is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByReason(pub Rejected);
+
+impl Serialize for ByReason {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let counts = Reason::ALL.iter().zip(self.0);
+        let counts = counts.filter(|(_, count)| *count > 0);
+        to.collect_map(counts.map(|(reason, count)| (reason.label(), count)))
+    }
 }
 
 /// A number with one decimal; what is none is 0.

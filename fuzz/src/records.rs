@@ -5,8 +5,8 @@ use std::{num::NonZeroU32, sync::OnceLock, time::Duration};
 use tidegate::{
     engine::{
         Alarm, Answers, Callers, Detector, DetectorConfig, Limits, MAX_HOT, MAX_WORKERS,
-        PoolRecord, Record, Row, Seen, Sentry, Sighting, Standing, StreamId, Terms, TideRecord,
-        Timestamp, Upstream, Who, WorkerId,
+        PoolRecord, Reason, Record, Row, Seen, Sentry, Sighting, Standing, StreamId, Terms,
+        TideRecord, Timestamp, Upstream, Who, WorkerId,
     },
     store::{MemoryStore, PREFIX, RuleKeys, RuleRecords, SharedRecord, SharedStore},
 };
@@ -214,7 +214,7 @@ fn work_with_tide(mut tide: TideRecord, now: Timestamp) {
     let setting = DetectorConfig::default();
     let sighting = Sighting {
         arrivals: u32::MAX,
-        rejected: u32::MAX,
+        rejected: [u32::MAX; Reason::ALL.len()],
         held: u32::MAX,
         pressure: 1,
         shed: 1,

@@ -62,6 +62,14 @@ impl<'a> Reader<'a> {
         self.take().map(u32::from_le_bytes)
     }
 
+    pub fn u32s<const N: usize>(&mut self) -> Result<[u32; N], MemoryError> {
+        let mut numbers = [0; N];
+        for number in &mut numbers {
+            *number = self.u32()?;
+        }
+        Ok(numbers)
+    }
+
     pub fn u64(&mut self) -> Result<u64, MemoryError> {
         self.take().map(u64::from_le_bytes)
     }

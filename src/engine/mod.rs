@@ -68,7 +68,7 @@ pub use sentry::{Sentry, Wanted, Who};
 pub use share::serves;
 pub use surge::{Changes, DetectorConfig, Phase, Upstream};
 pub use tally::Tally;
-pub use tide::{Lookout, Notice, Report, Sighting, Signal, Standing, TideRecord};
+pub use tide::{Lookout, Notice, Rejected, Report, Sighting, Signal, Standing, TideRecord};
 pub use time::Timestamp;
 pub use usual::{Spans, Usual};
 pub use waiting::{StreamId, Waiting};

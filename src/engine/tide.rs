@@ -7,7 +7,7 @@ use super::{
     adaptive::{Adaptive, Failing, Moved},
     alarm::{Alarm, Seen},
     bytes::{MemoryError, Put, Reader},
-    decision::Fault,
+    decision::{Fault, Reason},
     distress::{Answers, Patience},
     hot::{Cut, Cuts, Heat},
     record::{Change, Record, Shared},
@@ -17,7 +17,10 @@ use super::{
     time::Timestamp,
 };
 
-const MAGIC: [u8; 4] = *b"TGT\x06";
+/// Arrivals that were refused, by [`Reason::index`].
+pub type Rejected = [u32; Reason::ALL.len()];
+
+const MAGIC: [u8; 4] = *b"TGT\x07";
 
 /// Two lines about a rule are at least this far apart.
 const QUIET: Duration = Duration::from_secs(1);
@@ -37,6 +40,12 @@ const CUT_LAPS: u64 = 2;
 /// A worker that counts by its last tick is this far behind another one at most.
 const BEHIND: Duration = Duration::from_secs(1);
 
+fn add(sums: &mut Rejected, more: &Rejected) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum = sum.saturating_add(*more);
+    }
+}
+
 /// Whether `span` has passed since `then`. For a worker that is a little behind it has not; a clock
 /// that stepped back further is not waited for.
 fn passed(then: Timestamp, now: Timestamp, span: Duration) -> bool {
@@ -53,7 +62,7 @@ pub struct Sighting {
     /// Arrivals, whatever became of them.
     pub arrivals: u32,
     /// Those that were refused.
-    pub rejected: u32,
+    pub rejected: Rejected,
     /// Those that had to wait.
     pub held: u32,
     /// Those that lacked what everybody may have.
@@ -127,7 +136,7 @@ pub enum Notice {
         /// The highest rate a second, over 2 s.
         peak_per_s: f64,
         /// Refused while it lasted.
-        rejected: u64,
+        rejected: Rejected,
         /// Held while it lasted.
         held: u64,
     },
@@ -244,15 +253,14 @@ impl Lookout {
 
     /// Counts what was refused and what had to wait.
     pub fn on_tally(&mut self, tally: &Tally) {
-        let rejected = tally.rejected.iter().sum::<u32>();
         let Sighting {
-            rejected: sum,
+            rejected,
             held,
             pressure,
             shed,
             ..
         } = &mut self.sighting;
-        *sum = sum.saturating_add(rejected);
+        add(rejected, &tally.rejected);
         *held = held.saturating_add(tally.held);
         *pressure = pressure.saturating_add(tally.pressure);
         *shed = shed.saturating_add(tally.shed);
@@ -347,7 +355,7 @@ pub struct TideRecord {
     /// Bad endings, and when they were told last.
     bad: u64,
     bad_told: Timestamp,
-    rejected: u64,
+    rejected: Rejected,
     held: u64,
     told: Timestamp,
     untold: Untold,
@@ -472,11 +480,11 @@ impl TideRecord {
         if changes.surge_began {
             self.began = now;
             self.by_inflight = self.alarm.detector.phase() != Phase::Surge;
-            (self.rejected, self.held) = (0, 0);
+            (self.rejected, self.held) = (Rejected::default(), 0);
             self.untold.started = true;
         }
         if self.untold.started || self.untold.ended || self.alarm.phase() == Phase::Surge {
-            self.rejected = self.rejected.saturating_add(u64::from(sighting.rejected));
+            add(&mut self.rejected, &sighting.rejected);
             self.held = self.held.saturating_add(u64::from(sighting.held));
         }
         self.untold.ended |= changes.surge_ended;
@@ -572,9 +580,9 @@ impl TideRecord {
             by_inflight: bytes.flag()?,
             bad: bytes.u64()?,
             bad_told: Timestamp::from_nanos(bytes.u64()?),
-            rejected: bytes.u64()?,
             held: bytes.u64()?,
             told: Timestamp::from_nanos(bytes.u64()?),
+            rejected: bytes.u32s()?,
             untold: Untold {
                 started: bytes.flag()?,
                 ended: bytes.flag()?,
@@ -612,7 +620,7 @@ impl Record for TideRecord {
             by_inflight: false,
             bad: 0,
             bad_told: Timestamp::ZERO,
-            rejected: 0,
+            rejected: Rejected::default(),
             held: 0,
             told: Timestamp::ZERO,
             untold: Untold::default(),
@@ -638,12 +646,12 @@ impl Record for TideRecord {
         for number in [
             self.bad,
             self.bad_told.as_nanos(),
-            self.rejected,
             self.held,
             self.told.as_nanos(),
         ] {
             out.put(number.to_le_bytes());
         }
+        out.put_u32s(self.rejected);
         let Untold {
             started,
             ended,

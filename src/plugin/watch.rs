@@ -4,7 +4,7 @@ use super::host::{self, Level};
 use crate::{
     config::Rule,
     engine::{Answers, Callers, Notice, Report, Sampler, Timestamp, Totals},
-    event::{Caller, Event, Hundredths, Rfc3339, Tenths},
+    event::{ByReason, Caller, Event, Hundredths, Rfc3339, Tenths},
 };
 
 /// After one that ended badly, so many are all looked at.
@@ -97,7 +97,8 @@ pub fn say(
             duration_s: Tenths(lasted.as_secs_f64()),
             peak_per_s: Tenths(peak_per_s),
             baseline_per_s,
-            rejected,
+            rejected: rejected.iter().copied().map(u64::from).sum(),
+            rejected_by_reason: ByReason(rejected),
             held,
         },
         Notice::UpstreamRefusing { bad } => Event::UpstreamRefusing {

@@ -92,7 +92,7 @@ fn each_finding_is_shown_at_its_place_in_the_file() {
     let checked = run(&["check", "tests/cli/data/bad.yaml"]);
     assert_eq!((checked.code, checked.out.as_str()), (1, ""));
     let expected = [
-        "3:3: warning: stats_config.stats_tags lacks reason, kind",
+        "3:3: warning: stats_config.stats_tags lacks reason, kind, version, commit",
         "12:15: warning: failure_policy is missing",
         "12:15: warning: vm_id is missing",
         "24:47: error: rules[0].limits: unknown field `inflght`; did you mean `inflight`?",

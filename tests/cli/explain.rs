@@ -13,7 +13,7 @@ fn a_log_becomes_a_post_mortem_in_markdown() {
         "## Surge 1: `orders-db`\n\n- When: 2026-01-09 15:00:02 to 2026-01-09 15:00:44 (42.1 s)\n",
         "- How much: 412/s instead of 21.3/s, 19.3×; 530/s at the peak\n",
         "- Who: one caller; `10.0.0.7` made 390/s, 205× its usual rate, 95 % of all\n",
-        "- Shed: 15,210 rejected, 320 held\n",
+        "- Shed: 15,210 rejected (110 of them of normal callers), 320 held\n",
         "| `<b>\\|ˋxˋ` | 4.0 | 0.0 | new | 1 % |\n",
         "| `hot_caller` | 15,100 |\n",
         "- When: 2026-01-09 15:00:20 to after the log: it was not over\n",

@@ -1,5 +1,7 @@
 //! `check` on the manifests for Istio and Envoy Gateway.
 
+use std::path::{Path, PathBuf};
+
 use super::{check::found, files, root, run, run_with};
 
 fn manifest(name: &str) -> String {
@@ -127,7 +129,7 @@ fn labels_that_are_left_out_are_missed() {
     );
     let said = warned("meshConfig: {accessLogFile: /dev/stdout}\n");
     assert!(
-        said.contains("extraStatTags lacks rule, reason, kind"),
+        said.contains("extraStatTags lacks rule, reason, kind, version, commit"),
         "{said}"
     );
     let operator = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n\
@@ -141,6 +143,12 @@ fn labels_that_are_left_out_are_missed() {
         said.contains("stats_config.stats_tags lacks kind"),
         "{said}"
     );
+    // Envoy would take this one, and say nothing.
+    let said = warned(&proxy.replace("(commit=", "(comit="));
+    assert!(
+        said.contains("stats_config.stats_tags lacks commit"),
+        "{said}"
+    );
     let said = warned(&proxy.replace("    type: Merge\n", ""));
     assert!(said.contains("write `type: Merge`"), "{said}");
     let said = warned(&proxy.replace("stats_tags:\n", "stats_tags: [\n"));
@@ -150,19 +158,37 @@ fn labels_that_are_left_out_are_missed() {
     );
 }
 
+/// All files of a folder and the folders in it.
+fn all_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => all_files(&path),
+            false => vec![path],
+        })
+        .collect()
+}
+
 #[test]
 fn the_labels_are_the_same_everywhere() {
-    let tags = |text: &str| -> Vec<String> {
-        let tags = text.split("tag_name: ").skip(1);
-        tags.map(|rest| rest.split(',').next().unwrap_or_default().to_owned())
-            .collect()
-    };
-    let of_envoy = tags(&manifest("http.yaml"));
-    assert_eq!(of_envoy, ["rule", "reason", "kind", "version", "commit"]);
-    assert_eq!(tags(&manifest("gateway/proxy.yaml")), of_envoy);
+    let all = ["rule", "reason", "kind", "version", "commit"];
+    let lines = all.map(|tag| format!(r"- {{tag_name: {tag}, regex: '({tag}=\.=(.*?);\.;)'}}"));
+    let folders = ["envoy", "docs"].map(|folder| all_files(&root().join(folder)));
+    let mut seen = 0;
+    for path in folders.concat() {
+        let text = std::fs::read_to_string(&path).expect("text");
+        let tags = text.lines().map(str::trim);
+        let tags: Vec<_> = tags.filter(|line| line.contains("tag_name")).collect();
+        if !tags.is_empty() {
+            assert_eq!(tags, lines, "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 8, "five bootstraps, compose, Envoy Gateway, a page");
     let istio = manifest("istio/metrics.yaml");
-    let list = format!("extraStatTags: [{}]", of_envoy.join(", "));
+    let list = format!("extraStatTags: [{}]", all.join(", "));
     assert_eq!(istio.matches(&list).count(), 1);
-    let annotation = format!("extraStatTags: {}\n", of_envoy.join(","));
+    let annotation = format!("extraStatTags: {}\n", all.join(","));
     assert_eq!(istio.matches(&annotation).count(), 1);
 }

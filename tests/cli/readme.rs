@@ -10,12 +10,12 @@ use std::{
 
 use serde_json::Value;
 use tidegate::{
-    engine::{Fault, Reason, Timestamp},
-    event::{Caller, Event, Hundredths, Rfc3339, StartedRule, Tenths},
+    engine::{Fault, Reason, Rejected, Timestamp},
+    event::{ByReason, Caller, Event, Hundredths, Rfc3339, StartedRule, Tenths},
 };
 
 use crate::{
-    pages::{self, Block, Metric, Page, codes, names},
+    pages::{self, Block, Metric, Page, Table, codes, names},
     root, run, run_with,
 };
 
@@ -62,7 +62,8 @@ fn every_plugin_configuration_is_right() {
 }
 
 #[test]
-fn every_event_line_is_one_that_explain_reads() {
+fn every_event_line_is_one_that_explain_reads_and_has_the_fields_of_its_kind() {
+    let tables = Page::read("docs/metrics-and-events.md").tables();
     let mut count = 0;
     for block in blocks("json") {
         if !block.text.starts_with(MARK) {
@@ -71,6 +72,11 @@ fn every_event_line_is_one_that_explain_reads() {
         for line in block.text.lines() {
             let ran = run_with(&["explain", "-"], line);
             assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", block.place);
+            // It is lenient, and would leave out what it does not know.
+            let json: Value = serde_json::from_str(&line[MARK.len()..]).expect("JSON");
+            let name = json["event"].as_str().expect("a name");
+            let told = written_down(&tables, name);
+            assert_eq!(fields(line), told, "{}: {name}", block.place);
             for caller in callers(line) {
                 assert!(ran.out.contains(&caller), "{}: {}", block.place, ran.out);
             }
@@ -195,6 +201,30 @@ fn every_link_leads_somewhere() {
     }
 }
 
+/// The folders whose files are named in the text.
+const FOLDERS: [&str; 9] = [
+    ".ci/", ".github/", "benches/", "docs/", "envoy/", "fuzz/", "src/", "tests/", "xtask/",
+];
+
+#[test]
+fn every_file_that_is_named_is_there() {
+    let mut count = 0;
+    for page in Page::all() {
+        let prose = page.prose().replace('\n', " ");
+        let words = codes(&prose).into_iter().flat_map(str::split_whitespace);
+        for file in words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder))) {
+            let file = file.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            assert!(
+                root().join(file).exists(),
+                "{}: {file}",
+                page.path.display()
+            );
+            count += 1;
+        }
+    }
+    assert!(count >= 30, "{count}");
+}
+
 #[test]
 fn the_readme_leads_to_every_page_of_the_documentation() {
     let links = Page::read("README.md").links();
@@ -306,6 +336,9 @@ fn events() -> Vec<Event<'static>> {
         baseline_per_s,
         share: Hundredths(0.95),
     }];
+    let mut rejected = Rejected::default();
+    rejected[Reason::HotCaller.index()] = 15_100;
+    rejected[Reason::HoldTimeout.index()] = 110;
     vec![
         Event::started(at().0, rules),
         Event::SurgeStarted {
@@ -327,6 +360,7 @@ fn events() -> Vec<Event<'static>> {
             peak_per_s: Tenths(530.4),
             baseline_per_s,
             rejected: 15_210,
+            rejected_by_reason: ByReason(rejected),
             held: 320,
         },
         Event::UpstreamRefusing {
@@ -380,6 +414,11 @@ fn place(event: &Event<'_>) -> usize {
 fn fields(line: &str) -> BTreeMap<String, &'static str> {
     fn collect(value: &Value, path: &str, fields: &mut BTreeMap<String, &'static str>) {
         let kind = match value {
+            // Its fields are the values of a label.
+            Value::Object(_) if path == "rejected_by_reason" => {
+                fields.insert(format!("{path}.REASON"), "number");
+                return;
+            }
             Value::Object(object) => {
                 for (name, value) in object {
                     let dot = if path.is_empty() { "" } else { "." };
@@ -403,6 +442,15 @@ fn fields(line: &str) -> BTreeMap<String, &'static str> {
     fields
 }
 
+/// The fields of an event and their types, by its table.
+fn written_down<'t>(tables: &'t [Table], name: &str) -> BTreeMap<String, &'t str> {
+    let heading = format!("`{name}`");
+    let table = tables.iter().find(|table| table.heading == heading);
+    let rows = table.expect(name).rows.iter();
+    rows.map(|row| (codes(&row[0])[0].to_owned(), row[1].as_str()))
+        .collect()
+}
+
 #[test]
 fn every_event_has_exactly_the_fields_that_are_written_down() {
     let page = Page::read("docs/metrics-and-events.md");
@@ -419,11 +467,7 @@ fn every_event_has_exactly_the_fields_that_are_written_down() {
         let name = json["event"].as_str().expect("a name");
         assert!(written.remove(name), "{name} is not on the page");
         let heading = format!("`{name}`");
-        let table = tables.iter().find(|table| table.heading == heading);
-        let rows = table.expect(name).rows.iter();
-        let told = rows.map(|row| (codes(&row[0])[0].to_owned(), row[1].as_str()));
-        let told: BTreeMap<_, _> = told.collect();
-        assert_eq!(told, real, "the table of {name}");
+        assert_eq!(written_down(&tables, name), real, "the table of {name}");
         let example = blocks.iter().find(|block| block.heading == heading);
         assert_eq!(
             fields(&example.expect(name).text),

@@ -111,22 +111,108 @@ fn every_port_is_on_the_loopback_and_can_be_changed() {
     }
 }
 
+/// Where something is mounted from and to; it can't be written there.
+fn mounted(name: &str, mount: &Value) -> (String, String) {
+    if let Some(short) = mount.as_str() {
+        let [source, target, "ro"] = short.split(':').collect::<Vec<_>>()[..] else {
+            panic!("{name}: {short}");
+        };
+        return (source.to_owned(), target.to_owned());
+    }
+    assert_eq!(mount["type"], "bind", "{name}: {mount}");
+    assert_eq!(mount["read_only"], true, "{name}: {mount}");
+    let text = |field: &str| mount[field].as_str().expect(field).to_owned();
+    (text("source"), text("target"))
+}
+
 #[test]
 fn whatever_is_mounted_is_there_and_can_not_be_written() {
     let mut seen = 0;
     for (name, service) in services() {
-        for mount in texts(&service["volumes"]) {
-            let [source, target, mode] = mount.split(':').collect::<Vec<_>>()[..] else {
-                panic!("{name}: {mount}");
-            };
-            assert!(target.starts_with('/') && mode == "ro", "{name}: {mount}");
-            let source = repository("envoy").join(source);
-            let built = source.ends_with("../target/tidegate");
-            assert!(built || source.exists(), "{name}: {mount}");
+        for mount in service["volumes"].as_array().into_iter().flatten() {
+            let (source, target) = mounted(&name, mount);
+            assert!(target.starts_with('/'), "{name}: {mount}");
+            if source == "../target/tidegate" {
+                // Docker must not make it in the place of a build that was forgotten.
+                assert_eq!(mount["bind"]["create_host_path"], false, "{name}");
+            } else {
+                assert!(repository("envoy").join(source).exists(), "{name}: {mount}");
+            }
             seen += 1;
         }
     }
     assert!(seen >= 8);
+}
+
+/// What no test can start here: the names of its variables, and the paths that must agree.
+#[test]
+fn grafana_finds_what_is_mounted_for_it_and_asks_nobody_to_log_in() {
+    let services = services();
+    let (_, grafana) = services
+        .iter()
+        .find(|(name, _)| name == "grafana")
+        .expect("Grafana");
+    let mounts = grafana["volumes"].as_array().expect("mounts");
+    let mounts: Vec<_> = mounts
+        .iter()
+        .map(|mount| mounted("grafana", mount))
+        .collect();
+    let expected = [
+        ("./grafana/provisioning", "/etc/grafana/provisioning"),
+        (
+            "./grafana/tidegate.json",
+            "/var/lib/grafana/dashboards/tidegate.json",
+        ),
+    ];
+    assert_eq!(
+        mounts,
+        expected.map(|(from, to)| (from.to_owned(), to.to_owned()))
+    );
+    let environment = grafana["environment"].as_object().expect("variables");
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str().expect("text")))
+        .collect();
+    // By Grafana's names, `GF_SECTION_KEY`.
+    assert_eq!(
+        environment,
+        [
+            ("GF_AUTH_ANONYMOUS_ENABLED", "true"),
+            ("GF_AUTH_DISABLE_LOGIN_FORM", "true"),
+            ("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH", expected[1].1),
+            ("GF_ANALYTICS_REPORTING_ENABLED", "false"),
+            ("GF_ANALYTICS_CHECK_FOR_UPDATES", "false"),
+            ("GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES", "false"),
+        ]
+    );
+    let provider = yaml("envoy/grafana/provisioning/dashboards/tidegate.yml");
+    let folder = provider["providers"][0]["options"]["path"].as_str();
+    assert!(expected[1].1.starts_with(folder.expect("a folder")));
+    let source = yaml("envoy/grafana/provisioning/datasources/prometheus.yml");
+    assert_eq!(source["datasources"][0]["url"], "http://prometheus:9090");
+    let scrape = yaml("envoy/compose/prometheus.yml");
+    assert_eq!(
+        source["datasources"][0]["jsonData"]["timeInterval"],
+        scrape["global"]["scrape_interval"]
+    );
+    assert!(services.iter().any(|(name, _)| name == "prometheus"));
+}
+
+/// Each asks itself where it is published.
+#[test]
+fn a_health_check_asks_at_a_port_that_is_published() {
+    for (name, service) in services() {
+        let test = texts(&service["healthcheck"]["test"]).join(" ");
+        let Some((_, rest)) = test.split_once("http://127.0.0.1:") else {
+            continue;
+        };
+        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let ports = texts(&service["ports"]);
+        assert!(
+            ports.iter().any(|one| one.ends_with(&format!(":{port}"))),
+            "{name}: {port} is none of {ports:?}"
+        );
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tidegate::{
     engine::{
-        Answers, DetectorConfig, Lookout, Notice, Phase, Record, Report, Sighting, Signal,
-        Standing, Tally, TideRecord, Timestamp,
+        Answers, DetectorConfig, Lookout, Notice, Phase, Reason, Record, Rejected, Report,
+        Sighting, Signal, Standing, Tally, TideRecord, Timestamp,
     },
     store::{MemoryStore, SharedRecord, SharedStore},
 };
@@ -124,7 +124,8 @@ fn a_surge_is_told_once_within_a_second_and_so_is_its_end() {
                 held: 2,
                 ..Tally::default()
             };
-            tally.rejected[0] = 3;
+            tally.rejected[Reason::HotCaller.index()] = 3;
+            tally.rejected[Reason::HoldTimeout.index()] = 1;
             worker.on_tally(&tally);
         }
         shore.run(40, Duration::from_secs(15));
@@ -141,7 +142,10 @@ fn a_surge_is_told_once_within_a_second_and_so_is_its_end() {
         };
         assert!((10..20).contains(&lasted.as_secs()), "{lasted:?}");
         assert!((380.0..420.0).contains(&peak_per_s), "{peak_per_s}");
-        assert_eq!((rejected, held), (3 * workers as u64, 2 * workers as u64));
+        let mut expected = Rejected::default();
+        expected[Reason::HotCaller.index()] = 3 * workers as u32;
+        expected[Reason::HoldTimeout.index()] = workers as u32;
+        assert_eq!((rejected, held), (expected, 2 * workers as u64));
     }
 }
 

@@ -30,6 +30,65 @@ const UNITS: [&str; 7] = [
     "suffix:×",
 ];
 
+/// The names of the fields that are used, as Grafana has them: it ignores any other in silence.
+/// Looked up in the types of grafana-foundation-sdk 10.1.
+const FIELDS: &str = "allValue annotations calcs collapsed color colorMode content current custom dash \
+    datasource decimals defaults definition description displayMode editable excludeByName expr \
+    fieldConfig fields fill fillOpacity fixedColor format from graphMode graphTooltip gridPos group h id \
+    includeAll index indexByName instant label legend legendFormat lineStyle lineWidth links list \
+    mappings matcher max mergeValues min mode multi name options overrides panels placement properties \
+    query reduceOptions refId refresh renameByName rowHeight schemaVersion showHeader showLegend \
+    showPoints showValue sort spanNulls stacking steps tags targets templating text textMode thresholds \
+    thresholdsStyle time timezone title to tooltip transformations type uid unit value values version w \
+    x y";
+
+/// The words that some of them hold.
+const WORDS: [(&str, &[&str]); 14] = [
+    ("calcs", &["lastNotNull"]),
+    (
+        "color",
+        &["blue", "green", "orange", "red", "text", "yellow"],
+    ),
+    ("colorMode", &["background"]),
+    ("displayMode", &["list"]),
+    ("fill", &["dash"]),
+    ("fixedColor", &["red"]),
+    ("format", &["table"]),
+    ("graphMode", &["none"]),
+    (
+        "mode",
+        &[
+            "absolute",
+            "fixed",
+            "line",
+            "markdown",
+            "multi",
+            "normal",
+            "single",
+            "thresholds",
+        ],
+    ),
+    ("placement", &["bottom"]),
+    ("showPoints", &["never"]),
+    ("showValue", &["auto"]),
+    ("textMode", &["auto"]),
+    (
+        "type",
+        &[
+            "datasource",
+            "prometheus",
+            "query",
+            "row",
+            "stat",
+            "state-timeline",
+            "table",
+            "text",
+            "timeseries",
+            "value",
+        ],
+    ),
+];
+
 /// The columns of a dashboard.
 const WIDTH: u64 = 24;
 
@@ -110,7 +169,7 @@ impl Dashboard {
             chosen.replace(&format!("\"${name}\""), &format!("\"{ALL}\""))
         });
         let chosen = chosen
-            .replace("[$__rate_interval]", "[20s]")
+            .replace("[$__rate_interval", "[20s")
             .replace("[$__range]", "[30m]");
         assert!(!chosen.contains('$'), "an unknown variable: {chosen}");
         chosen
@@ -203,6 +262,56 @@ fn every_panel_says_what_it_shows_and_in_which_unit() {
             assert!(UNITS.contains(&unit), "{unit}");
         }
     }
+}
+
+/// Calls `see` with the names of all fields, and with each word that one of them holds.
+fn fields<'v>(value: &'v Value, name: &'v str, see: &mut impl FnMut(&'v str, Option<&'v str>)) {
+    match value {
+        Value::Object(object) => {
+            // What is mapped, and the columns of a table, have names of their own.
+            let own = ["excludeByName", "indexByName", "renameByName"].contains(&name);
+            for (field, inner) in object.iter().filter(|_| !own) {
+                if field.parse::<u8>().is_err() {
+                    see(field, None);
+                }
+                fields(inner, field, see);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|inner| fields(inner, name, see)),
+        Value::String(word) => see(name, Some(word)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_is_one_that_grafana_reads_and_holds_a_word_that_it_knows() {
+    let known: BTreeSet<_> = FIELDS.split_whitespace().collect();
+    let dashboard = Dashboard::read();
+    let mut seen = BTreeSet::new();
+    fields(&dashboard.0, "", &mut |field, word| {
+        assert!(known.contains(field), "{field}");
+        let words = WORDS.iter().find(|(name, _)| *name == field);
+        if let (Some(word), Some((_, words))) = (word, words) {
+            assert!(words.contains(&word), "{field}: {word}");
+        }
+        seen.insert(field);
+    });
+    // What an override changes is named by its path.
+    let overrides = dashboard.panels().iter().flat_map(|panel| {
+        let overrides = panel["fieldConfig"]["overrides"].as_array();
+        overrides.into_iter().flatten()
+    });
+    for one in overrides {
+        assert_eq!(one["matcher"]["id"], "byFrameRefID");
+        for property in one["properties"].as_array().expect("properties") {
+            let path = text(&property["id"]);
+            let field = path.strip_prefix("custom.").unwrap_or(path);
+            assert!(known.contains(field), "{path}");
+            seen.insert(field);
+        }
+    }
+    let unused: Vec<_> = known.difference(&seen).collect();
+    assert!(unused.is_empty(), "{unused:?}");
 }
 
 #[test]

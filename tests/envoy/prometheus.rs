@@ -202,25 +202,38 @@ const TRAPPING: &str = r#"(module
 
 #[test]
 fn a_virtual_machine_that_fails_is_counted_where_the_alert_looks() {
-    const COUNTER: &str = "envoy_wasm_tidegate_vm_reload_success";
-    assert!(shipped(RULES).contains(COUNTER));
-    let folder = places::Folder::new();
+    // The rules and the dashboard ask for whatever is called like that.
+    const ASKED: &str = "envoy_wasm_.*tidegate.*_vm_reload_(success|failure)";
+    assert!(shipped(RULES).contains(&format!("{{__name__=~\"{ASKED}\"}}")));
+    let dashboard = fs::read_to_string(places::repository("envoy/grafana/tidegate.json"));
+    let asked = format!(r#"{{__name__=~\"{ASKED}\","#);
+    assert!(dashboard.expect("the dashboard").contains(&asked));
+    let (folder, nowhere) = (places::Folder::new(), ([127, 0, 0, 1], 9).into());
     let module = folder.path().join("tidegate.wasm");
     fs::write(&module, wat::parse_str(TRAPPING).expect("a module")).expect("written");
     let ours = places::given("TIDEGATE_WASM_DIR").join("tidegate.wasm");
     let [ours, module] = [&ours, &module].map(|path| path.to_str().expect("a path in UTF-8"));
-    let nowhere = ([127, 0, 0, 1], 9).into();
-    let envoy = Envoy::start(&HTTP.before(nowhere).set(ours, module), 1).complains();
-    assert_eq!(envoy.metrics().sum(COUNTER, &[]), 0.0);
-    let address = envoy.listener(HTTP.listener);
-    // Whoever comes in the back-off is refused; the next machine is begun after it.
-    until(|| {
-        assert_eq!(http::get(address, "/").status, 503);
-        let count = envoy.metrics().sum(COUNTER, &[]);
-        (count >= 1.0)
-            .then_some(())
-            .ok_or_else(|| "it is not counted".to_owned())
-    });
+    // As in the files to copy, and as Istio names the filter of a WasmPlugin.
+    for (name, counted) in [
+        ("tidegate", "tidegate"),
+        ("shop.tidegate-orders", "shop_tidegate_orders"),
+    ] {
+        let counter = format!("envoy_wasm_{counted}_vm_reload_success");
+        let own = "name: tidegate\n                # The plugin's own failure";
+        let named = own.replace("tidegate", name);
+        let bootstrap = HTTP.before(nowhere).set(ours, module).set(own, &named);
+        let envoy = Envoy::start(&bootstrap, 1).complains();
+        assert_eq!(envoy.metrics().sum(&counter, &[]), 0.0);
+        let address = envoy.listener(HTTP.listener);
+        // Whoever comes in the back-off is refused; the next machine is begun after it.
+        until(|| {
+            assert_eq!(http::get(address, "/").status, 503);
+            let count = envoy.metrics().sum(&counter, &[]);
+            (count >= 1.0)
+                .then_some(())
+                .ok_or_else(|| format!("{counter} does not count"))
+        });
+    }
 }
 
 /// A surge, an upstream that bears less than the limit, and a rule that is only tried.

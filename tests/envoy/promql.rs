@@ -78,9 +78,10 @@ impl Expression {
     fn selector(&mut self, selector: &mut VectorSelector) {
         (selector.offset, selector.at) = (None, None);
         self.selectors.insert(selector.to_string());
-        let name = selector.name.as_ref().expect("a metric's name");
         for matcher in &selector.matchers {
             self.labels.insert(matcher.name.clone());
+            // Several metrics at once, by an expression for their names.
+            let Some(name) = &selector.name else { continue };
             for value in values(matcher) {
                 let label = &matcher.name;
                 self.selectors
@@ -97,6 +98,17 @@ fn values(matcher: &LabelMatcher) -> Vec<&str> {
         alternatives if matcher.op.is_regex() => alternatives.split('|').collect(),
         one => vec![one],
     }
+}
+
+#[test]
+fn a_subquery_over_several_metrics_is_one_selector() {
+    let read =
+        Expression::read(r#"rate((sum by (job) ({__name__=~"a_(b|c)",job=~".+"}))[20s:5s])"#);
+    let selector = r#"{__name__=~"a_(b|c)", job=~".+"}"#;
+    assert_eq!(read.selectors, [selector.to_owned()].into());
+    assert_eq!(read.labels, ["__name__", "job"].map(str::to_owned).into());
+    let whole = format!("rate((sum by (job) ({selector}))[20s:5s])");
+    assert_eq!(read.unconditional, whole);
 }
 
 #[test]

@@ -86,6 +86,18 @@ fn step(workers: u32) -> i64 {
         let told = ended.number(field);
         assert!(told > 0.0 && told <= total, "{} of {total}", ended.json);
     }
+    let reasons = ended.json["rejected_by_reason"].as_object();
+    let reasons = reasons.expect("the reasons");
+    assert!(reasons.contains_key("hot_caller"), "{}", ended.json);
+    let each = reasons
+        .values()
+        .map(|count| count.as_f64().expect("a number"));
+    assert_eq!(
+        each.sum::<f64>(),
+        ended.number("rejected"),
+        "{}",
+        ended.json
+    );
     for name in ["surge_started", "surge_ended"] {
         let lines = envoy.events_of(RULE, name);
         assert_eq!(lines.len(), 1, "{lines:?}");

@@ -8,7 +8,7 @@ use crate::{
     module::Kind,
     process::{cargo, logged},
     setup::{self, Part},
-    toolchain::{self, Need},
+    toolchain::{self, Need, Toolchain},
 };
 
 /// Runs every check; stops at the first that fails.
@@ -29,6 +29,19 @@ pub fn run(ctx: &Context) -> Result<()> {
         let mut lints = toolchain.cargo(ctx, "clippy", &["--lib"]);
         lints.args(kind.features()).args(["--", "-D", "warnings"]);
         logged(ctx, &format!("lints for {}", kind.file_name()), lints)?;
+    }
+
+    // A newcomer has rustup's compiler, and one may crash where the other does not.
+    if toolchain != Toolchain::Current && toolchain::current_has_target() {
+        for kind in Kind::ALL {
+            let mut check = Toolchain::Current.cargo(ctx, "check", &["--lib"]);
+            check.args(kind.features());
+            logged(
+                ctx,
+                &format!("{} by rustup's compiler", kind.file_name()),
+                check,
+            )?;
+        }
     }
 
     // The companion's files in it are linted above.

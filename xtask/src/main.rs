@@ -126,16 +126,33 @@ fn run(ctx: &Context, command: Commands) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod cli_tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
 
+    /// All files of a folder and the folders in it.
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .flat_map(|path| match path.is_dir() {
+                true => files(&path),
+                false => vec![path],
+            })
+            .collect()
+    }
+
     #[test]
-    fn every_command_of_the_readme_and_the_documentation_exists() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-        let docs = std::fs::read_dir(format!("{root}/docs")).unwrap();
-        let docs = docs.map(|entry| entry.unwrap().path());
-        let docs = docs.filter(|path| path.extension().is_some_and(|found| found == "md"));
+    fn every_command_of_the_readme_the_documentation_and_the_files_to_copy_exists() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let mut pages = vec![root.join("README.md")];
+        pages.extend(
+            ["docs", "envoy"]
+                .iter()
+                .flat_map(|name| files(&root.join(name))),
+        );
         let mut count = 0;
-        for page in docs.chain([format!("{root}/README.md").into()]) {
+        for page in pages {
             let text = std::fs::read_to_string(&page).unwrap();
             let commands = text.split("cargo xtask ").skip(1);
             for command in commands.filter_map(|rest| rest.split(['`', '#', '\n']).next()) {
@@ -146,7 +163,7 @@ mod cli_tests {
                 count += 1;
             }
         }
-        assert!(count >= 6, "{count}");
+        assert!(count >= 30, "{count}");
     }
 
     #[test]

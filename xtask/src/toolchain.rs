@@ -225,7 +225,7 @@ fn sysroot(mut rustc: Command) -> Option<PathBuf> {
 }
 
 /// Whether the compiler that cargo runs has a standard library for wasm.
-fn current_has_target() -> bool {
+pub fn current_has_target() -> bool {
     sysroot(current_rustc()).is_some_and(|root| {
         let target = root.join("lib/rustlib").join(TARGET);
         target.join("lib").is_dir()

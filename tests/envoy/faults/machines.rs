@@ -174,6 +174,40 @@ fn silent_connections_of_a_dead_machine_stay_open_beyond_the_limit_until_they_sp
     assert_eq!(upstream.seen().peak, LIMIT);
 }
 
+#[test]
+fn a_machine_that_is_not_begun_anew_refuses_all_or_lets_all_pass_and_no_counter_says_so() {
+    for (policy, served) in [("FAIL_CLOSED", 0), ("FAIL_OPEN", LIMIT + 5)] {
+        let upstream = Upstream::start(Conduct::Echo);
+        let bootstrap = limited_to(upstream.address, LIMIT)
+            .inspecting()
+            .set(
+                "failure_policy: FAIL_RELOAD",
+                &format!("failure_policy: {policy}"),
+            )
+            .set(
+                "            reload_config: {backoff: {base_interval: 0.5s}}\n",
+                "",
+            );
+        let (bootstrap, _module) = fused(bootstrap);
+        let envoy = Envoy::start(&bootstrap, 1).complains();
+        let to = envoy.listener(TCP.listener);
+        let mut fatal = connect(to);
+        fatal.write_all(&Fuse::AtOnce.bytes()).expect("sent");
+        rest(&mut fatal);
+        until_trapped(&envoy);
+        let (all, refused) = fates(knocks(to, LIMIT + 5));
+        assert_eq!(
+            (all.len(), refused),
+            (served, LIMIT + 5 - served),
+            "{policy}"
+        );
+        // What alerts look at is as it was.
+        let metrics = envoy.metrics();
+        assert_eq!(reloads(&metrics), 0.0, "{policy}");
+        assert_eq!(metrics.sum("tidegate_build_info", &[]), 1.0, "{policy}");
+    }
+}
+
 /// A 503 that is not the plugin's.
 fn by_envoy(answer: &Response) {
     let reason = answer.header("x-tidegate-reason");

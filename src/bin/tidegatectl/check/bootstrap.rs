@@ -11,8 +11,9 @@ use crate::{
     source::{Kind, Node},
 };
 
-/// The tags that turn a metric's name into labels.
-pub const TAGS: [&str; 3] = ["rule", "reason", "kind"];
+/// The tags that turn a metric's name into labels. Without the last two `tidegate_build_info` has
+/// another name, and the alert that looks for it is told of nobody.
+pub const TAGS: [&str; 5] = ["rule", "reason", "kind", "version", "commit"];
 /// Envoy's own ceilings where a cluster says nothing.
 const DEFAULT_CEILING: f64 = 1024.0;
 
@@ -52,9 +53,14 @@ fn stats_tags(document: &Node, first: &Configured<'_>, findings: &mut Vec<Findin
 /// What to write when a bootstrap lacks some of the tags.
 pub fn missing_tags(document: &Node) -> Option<String> {
     let tags = document.path(["stats_config", "stats_tags"]);
+    let regex = |tag: &str| format!(r"({tag}=\.=(.*?);\.;)");
+    // Envoy takes any other regex, too, and leaves the label in the name.
     let given = |tag: &str| {
         let mut tags = tags.map_or(&[][..], Node::elements).iter();
-        tags.any(|given| given.proto("tag_name").and_then(Node::text) == Some(tag))
+        tags.any(|given| {
+            let text = |field| given.proto(field).and_then(Node::text);
+            text("tag_name") == Some(tag) && text("regex") == Some(regex(tag).as_str())
+        })
     };
     let missing: Vec<_> = TAGS.into_iter().filter(|tag| !given(tag)).collect();
     if missing.is_empty() {
@@ -62,10 +68,10 @@ pub fn missing_tags(document: &Node) -> Option<String> {
     }
     let lines = missing
         .iter()
-        .map(|tag| format!("{{tag_name: {tag}, regex: '({tag}=\\.=(.*?);\\.;)'}}"));
+        .map(|tag| format!("{{tag_name: {tag}, regex: '{}'}}", regex(tag)));
     Some(format!(
         "stats_config.stats_tags lacks {}: without it the metrics have no such label, but a name \
-         for each; write {}",
+         for each; write exactly {}",
         missing.join(", "),
         lines.collect::<Vec<_>>().join(", ")
     ))

@@ -100,7 +100,7 @@ pub struct Caller {
 }
 
 /// `{"event":"surge_ended","rule":…,"at":…,"duration_s":42.0,"peak_per_s":530.0,"baseline_per_s":21.3,`
-/// `"rejected":15210,"held":320,"rejected_by_reason":{"hot_caller":15100,"hold_timeout":110}}`; the counts are those
+/// `"rejected":15210,"rejected_by_reason":{"hot_caller":15100,"hold_timeout":110},"held":320}`; the counts are those
 /// of the surge.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
@@ -115,7 +115,7 @@ pub struct SurgeEnded {
     pub rejected: Option<f64>,
     #[serde(deserialize_with = "lenient")]
     pub held: Option<f64>,
-    /// With the reasons of the metric `tidegate_rejected_total`; optional.
+    /// With the reasons of the metric `tidegate_rejected_total`; not in older logs.
     #[serde(deserialize_with = "reasons")]
     pub rejected_by_reason: BTreeMap<String, f64>,
 }

@@ -11,6 +11,9 @@ use super::{
 /// More lines of the timeline than this are left to the JSON.
 pub const MOST_LINES: usize = 200;
 
+/// The reason that is no normal caller's.
+const HOT: &str = "hot_caller";
+
 /// Writes it.
 pub fn write(story: &Story) -> String {
     let mut text = String::new();
@@ -160,9 +163,16 @@ fn culprit(surge: &Surge) -> String {
 
 /// What was shed, in words.
 pub fn shed(surge: &Surge) -> String {
-    let rejected = surge
-        .rejected
-        .map(|count| format!("{} rejected", words::whole(count)));
+    let rejected = surge.rejected.map(|count| {
+        let mut text = format!("{} rejected", words::whole(count));
+        // What it is for, and what it cost.
+        if !surge.reasons.is_empty() {
+            let others = surge.reasons.iter().filter(|(reason, _)| *reason != HOT);
+            let normal: f64 = others.map(|(_, count)| count).sum();
+            text += &format!(" ({} of them of normal callers)", words::whole(normal));
+        }
+        text
+    });
     let held = surge
         .held
         .map(|count| format!("{} held", words::whole(count)));

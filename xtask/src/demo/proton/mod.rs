@@ -170,6 +170,10 @@ pub async fn play(ctx: &Context, options: &Options) -> Result<ExitCode> {
         println!("  {}", file.display());
     }
     println!(
+        "What a caller usually has is rough in it, with a part of the change: there were {CALM} s to \
+         learn in,\nand a minute makes it known."
+    );
+    println!(
         "\nThis was {BOOTSTRAP} with other ports, `inflight` {LIMIT}, `warm_up` {WARM_UP}, and \
          127.x for 10.x.\n\
          What it can't do: both infrastructures lead to one database, so moving clients from one to\n\
