@@ -280,6 +280,9 @@ impl Workers {
         let shadow = self.world.rule.get().shadow;
         let rule = Rule { shadow, ..rule(u)? };
         self.world.rule.set(rule);
+        for worker in &mut self.world.workers {
+            worker.get_mut().gate.set_limit(rule.limits.inflight);
+        }
         self.ceiling = limit(&rule).max(self.world.open());
         self.max_waiting = self.max_waiting.max(waiting(&rule));
         Ok(())

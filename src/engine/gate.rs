@@ -433,6 +433,11 @@ impl Gate {
             && self.told.is_none()
     }
 
+    /// Whoever waits does so by this inflight limit from now on, as whoever comes.
+    pub fn set_limit(&mut self, inflight: Option<NonZeroU32>) {
+        self.waiting.set_limit(inflight);
+    }
+
     /// What all workers had together when this one looked last, at most a beat of 100 ms ago.
     pub fn seen(&self) -> Totals {
         self.seen

@@ -1,7 +1,7 @@
 //! One rule in one worker: the gate, what the detector says, and who comes.
 
 use alloc::vec::Vec;
-use core::time::Duration;
+use core::{num::NonZeroU32, time::Duration};
 
 use super::{
     callers::{CallerId, Callers, keyed_hash},
@@ -362,6 +362,7 @@ impl Sentry {
     pub fn configure(&mut self, limit: u32, adaptive: bool) {
         self.limit = limit;
         self.adaptive = adaptive;
+        self.gate.set_limit(NonZeroU32::new(limit));
     }
 
     /// Tells the others what was seen, and learns how things stand; every 100 ms. What happened here

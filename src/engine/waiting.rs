@@ -1,7 +1,7 @@
 //! The arrivals that wait for a slot.
 
 use alloc::{collections::VecDeque, vec::Vec};
-use core::time::Duration;
+use core::{num::NonZeroU32, time::Duration};
 
 use super::{
     decision::{Class, Counted, Order, Reason, Terms},
@@ -84,6 +84,13 @@ impl Waiting {
 
     pub(crate) fn push(&mut self, waiter: Waiter) {
         self.queue.push_back(waiter);
+    }
+
+    /// All wait by this inflight limit from now on.
+    pub(crate) fn set_limit(&mut self, inflight: Option<NonZeroU32>) {
+        for waiter in &mut self.queue {
+            waiter.terms.limits.inflight = inflight;
+        }
     }
 
     /// The waiters in the order of their arrival, or against it.

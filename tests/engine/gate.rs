@@ -34,6 +34,43 @@ fn record(world: &World) -> PoolRecord {
 }
 
 #[test]
+fn who_waits_when_the_limit_is_changed_waits_by_the_new_one() {
+    let hold = Some(hold(10_000, 8, Order::OldestFirst));
+    let world = World::new(
+        1,
+        Rule {
+            limits: inflight(3),
+            hold,
+            shadow: false,
+        },
+    );
+    let open: Vec<_> = (0..3)
+        .map(|_| world.next())
+        .map(|id| (id, world.arrive(0)))
+        .collect();
+    for _ in 0..4 {
+        assert_eq!(world.arrive(0), Decision::Hold);
+    }
+    let change = |limit| {
+        let mut worker = world.workers[0].borrow_mut();
+        worker.gate.set_limit(some(limit));
+    };
+    let open_after_a_beat = || {
+        world.pass(100);
+        world.tick(0);
+        world.open()
+    };
+    change(1);
+    for ((stream, decision), left) in open.into_iter().zip([2, 1, 1]) {
+        assert_eq!(decision, Decision::Admit);
+        world.close(stream);
+        assert_eq!(open_after_a_beat(), left);
+    }
+    change(2);
+    assert_eq!(open_after_a_beat(), 2);
+}
+
+#[test]
 fn a_rule_without_limits_admits_and_counts() {
     let world = World::new(1, enforce(Limits::default()));
     for _ in 0..500 {

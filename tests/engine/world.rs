@@ -295,7 +295,7 @@ impl World {
         });
     }
 
-    /// As the shell does after the end of a request.
+    /// As a shell does that knows the upstream's side to be closed.
     pub fn give_back(&self, index: usize) {
         let mut racing = Racing(self);
         let mut pool = SharedRecord::new(&mut racing, KEY, ());

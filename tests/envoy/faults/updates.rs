@@ -2,10 +2,12 @@
 
 use std::{fs, net::SocketAddr, thread, time::Duration};
 
-use super::{LIMIT, RULE, all_live, is_whole, limited_to, served, until_empty, until_served};
+use super::{
+    CALM, LIMIT, RULE, TICKS, all_live, is_whole, limited_to, served, until_empty, until_served,
+};
 use crate::harness::{
-    Bootstrap, Conduct, Delivered, Envoy, Storm, TCP, Upstream, block_on, fates, knocks,
-    places::Folder,
+    Bootstrap, Conduct, Delivered, Envoy, Fate, Storm, TCP, Upstream, block_on, fate, fates, knock,
+    knocks, places::Folder,
 };
 
 const UPDATED: &str = "envoy_listener_manager_lds_update_success";
@@ -22,6 +24,34 @@ fn until_counted(envoy: &Envoy, counter: &str, value: f64) {
     envoy.until(&format!("{counter} should be {value}"), |metrics| {
         metrics.sum(counter, &[]) == value
     });
+}
+
+#[test]
+fn whoever_is_held_when_the_limit_is_lowered_waits_for_a_place_of_the_new_one() {
+    let upstream = Upstream::start(Conduct::Echo);
+    let with = |limit: usize| {
+        let limits = format!(r#"{{"inflight": {limit}}}"#);
+        let bootstrap = TCP.before(upstream.address).limits(&limits).with(CALM);
+        bootstrap.hold(r#"{"max_wait": "60s", "max_waiting": 8}"#)
+    };
+    let delivered = Delivered::first(&with(3));
+    let envoy = Envoy::start(&delivered.bootstrap, 1);
+    let to = envoy.listener(TCP.listener);
+    let mut open = served(to, 3);
+    let mut held = knock(to, "held");
+    envoy.until_rule(RULE, "tidegate_waiting", 1.0);
+    delivered.put(&with(1));
+    envoy.until_rule(RULE, "tidegate_inflight_limit", 1.0);
+    for left in [2, 1] {
+        open.pop();
+        upstream.until_open(left);
+        // Some ticks in which it might be let in.
+        thread::sleep(TICKS);
+        assert_eq!(upstream.seen().open, left);
+    }
+    open.pop();
+    assert_eq!(fate(&mut held), Fate::Served);
+    upstream.until_open(1);
 }
 
 #[test]
