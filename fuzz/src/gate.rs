@@ -130,7 +130,9 @@ impl Story for Workers {
             })
             .collect();
         all.into_iter().for_each(|id| self.world.close(id));
-        self.beats(12, 300);
+        // A clock that stepped back to where it was when somebody died makes the last beat of the dead
+        // a new one: steady for 2 s, then 2 s until that beat, and 2 s after it.
+        self.beats(21, 300);
         assert_eq!(self.world.open(), 0);
 
         let limits = self.world.rule.get().limits;
