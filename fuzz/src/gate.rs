@@ -281,9 +281,13 @@ impl Workers {
         // Who waits does so by its own rule, so the mode stays.
         let shadow = self.world.rule.get().shadow;
         let rule = Rule { shadow, ..rule(u)? };
-        self.world.rule.set(rule);
+        let unlimited = self.world.rule.replace(rule).limits.inflight.is_none();
         for worker in &mut self.world.workers {
             worker.get_mut().gate.set_limit(rule.limits.inflight);
+        }
+        if unlimited {
+            // What was open without a limit the others know with the next beat.
+            self.beats(1, 100);
         }
         self.ceiling = limit(&rule).max(self.world.open());
         self.max_waiting = self.max_waiting.max(waiting(&rule));
