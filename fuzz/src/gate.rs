@@ -130,7 +130,9 @@ impl Story for Workers {
             })
             .collect();
         all.into_iter().for_each(|id| self.world.close(id));
-        self.beats(12, 300);
+        // A clock that stepped back to where it was when somebody died makes the last beat of the dead
+        // a new one: steady for 2 s, then 2 s until that beat, and 2 s after it.
+        self.beats(21, 300);
         assert_eq!(self.world.open(), 0);
 
         let limits = self.world.rule.get().limits;
@@ -279,9 +281,13 @@ impl Workers {
         // Who waits does so by its own rule, so the mode stays.
         let shadow = self.world.rule.get().shadow;
         let rule = Rule { shadow, ..rule(u)? };
-        self.world.rule.set(rule);
+        let unlimited = self.world.rule.replace(rule).limits.inflight.is_none();
         for worker in &mut self.world.workers {
             worker.get_mut().gate.set_limit(rule.limits.inflight);
+        }
+        if unlimited {
+            // What was open without a limit the others know with the next beat.
+            self.beats(1, 100);
         }
         self.ceiling = limit(&rule).max(self.world.open());
         self.max_waiting = self.max_waiting.max(waiting(&rule));
