@@ -190,7 +190,8 @@ fn everybody(mode: &str) {
         share == 100.0
     });
     steps.dedup();
-    assert!(steps.len() >= 5, "{steps:?}");
+    // It takes less than a second, of which a busy machine sees a few moments.
+    assert!(steps.len() >= 3, "{steps:?}");
 
     let surge = surge.end();
     let metrics = envoy.metrics();
