@@ -222,17 +222,13 @@ impl Vm {
             });
             return;
         }
+        if let Some(known) = self.streams.remove(&id) {
+            self.end(id, &known);
+        }
         if let Some((before, root)) = self.created.replace((id, parent))
             && before != id
         {
-            self.insert(before, Stream::new(root));
-        }
-    }
-
-    /// Keeps a stream. One that is known by that id is gone then.
-    fn insert(&mut self, id: u32, stream: Stream) {
-        if let Some(known) = self.streams.insert(id, stream) {
-            self.end(id, &known);
+            self.streams.insert(before, Stream::new(root));
         }
     }
 
@@ -348,14 +344,14 @@ impl Vm {
             judged: false,
         };
         let mut stream = Stream::new(parent);
-        let verdict = if decision == Decision::Admit || guard.rule.mode != Mode::Enforce {
-            Verdict::Pass
-        } else {
+        let verdict = if guard.rule.mode == Mode::Enforce {
             self.verdict(id, &mut stream, decision, &guarded)
+        } else {
+            Verdict::Pass
         };
         self.hurry(parent, &guarded);
         stream.guarded = Some(guarded);
-        self.insert(id, stream);
+        self.streams.insert(id, stream);
         verdict
     }
 
@@ -369,7 +365,7 @@ impl Vm {
         })
     }
 
-    /// What becomes of one that is not admitted at once. The effective context is the stream's.
+    /// What the shell does with one by an enforced rule. The effective context is the stream's.
     fn verdict(
         &mut self,
         id: u32,

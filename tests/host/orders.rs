@@ -333,6 +333,26 @@ fn a_stream_that_is_created_twice_takes_one_slot_and_gives_it_back() {
 }
 
 #[test]
+fn a_stream_that_is_created_again_has_the_place_that_it_had() {
+    const ONE: &str =
+        r#"{"mode": "enforce", "rules": [{"name": "db", "limits": {"inflight": 1}}]}"#;
+    for build in Build::ALL {
+        let envoy = Envoy::start();
+        let mut machine = Machine::start(build, &envoy);
+        create(&mut machine, 1, 0, Context::default());
+        assert!(machine.configure(1, ONE.as_bytes(), ONE.len() as u32));
+        for _ in 0..2 {
+            create(&mut machine, 3, 1, request("a", "/"));
+            arrive(&mut machine, 3, request("a", "/"));
+            assert!(!machine.see().contexts[&3].paused, "{build:?}");
+        }
+        create(&mut machine, 5, 1, request("a", "/"));
+        arrive(&mut machine, 5, request("a", "/"));
+        assert!(machine.see().contexts[&5].paused, "{build:?}");
+    }
+}
+
+#[test]
 fn a_host_that_calls_about_nothing_it_knows_is_answered() {
     for build in Build::ALL {
         let envoy = Envoy::start();
