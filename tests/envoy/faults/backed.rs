@@ -15,14 +15,14 @@ use tokio::{
 
 use super::{
     CALM, LIMIT, RULE, all_live, faults, heard, is_whole, limited_to, lives,
-    machines::{open, until_buried, until_trapped},
+    machines::{silent_while_it_dies, until_trapped},
     neighbours::{BUSY, GARBAGE, sabotage, sabotaged},
     served,
+    workers::STORM,
 };
 use crate::harness::{
-    Bootstrap, Conduct, Envoy, Fate, Fuse, HTTP, Storm, TCP, Upstream, block_on,
-    client::rest,
-    connect, fate, fates, fused,
+    Bootstrap, Conduct, Envoy, Fate, Fuse, HTTP, TCP, Upstream, block_on, connect, fate, fates,
+    fused,
     http::{self, try_answer},
     knock, knocks,
     metrics::Metrics,
@@ -52,13 +52,7 @@ fn silent_connections_of_a_dead_machine_have_their_places_at_the_upstream_still(
     let (bootstrap, _module) = fused(backed(upstream.address).inspecting());
     let envoy = Envoy::start(&bootstrap, 1).complains();
     let to = envoy.listener(TCP.listener);
-    let mut silent = open(to, 4);
-    let mut fatal = connect(to);
-    fatal.write_all(&Fuse::AtOnce.bytes()).expect("sent");
-    rest(&mut fatal);
-    drop(fatal);
-    until_buried(&envoy, to, Instant::now());
-    envoy.until_rule(RULE, "tidegate_inflight", 0.0);
+    let mut silent = silent_while_it_dies(&envoy, to);
     let (new, refused) = heard(knocks(to, LIMIT));
     assert_eq!((new.len(), refused), (LIMIT - 4, 4));
     envoy.until_rule(RULE, "tidegate_inflight", new.len() as f64);
@@ -182,13 +176,6 @@ fn requests_have_a_backstop_over_http_1_and_idle_connections_take_no_place_in_it
     }
     assert_eq!(upstream.seen().peak, LIMIT);
 }
-
-const STORM: Storm = Storm {
-    clients: 100,
-    stays: Duration::from_millis(50),
-    away: Duration::from_millis(20),
-    lasts: Duration::from_secs(1),
-};
 
 #[test]
 fn nobody_whom_the_plugin_lets_through_is_refused_in_a_storm_of_connections() {

@@ -21,7 +21,7 @@ use crate::harness::{
 
 /// How an end looks from outside: the machine that a worker has begun anew, and the slots of the
 /// old one, which are nobody's any more.
-pub fn until_buried(envoy: &Envoy, to: SocketAddr, since: Instant) {
+fn until_buried(envoy: &Envoy, to: SocketAddr, since: Instant) {
     // The next that comes to this worker begins a machine, once the back-off is over.
     until(|| {
         drop(knock(to, "anybody"));
@@ -59,7 +59,7 @@ fn fatal_request(to: SocketAddr, fuse: Fuse) -> TcpStream {
 }
 
 /// Connections that have heard all that they said.
-pub fn open(to: SocketAddr, count: usize) -> Vec<TcpStream> {
+fn open(to: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut streams: Vec<_> = (0..count).map(|_| connect(to)).collect();
     all_live(&mut streams);
     streams
@@ -149,19 +149,25 @@ fn slots_that_a_machine_had_in_advance_are_free_when_it_is_buried() {
     until_empty(&envoy);
 }
 
+/// Four connections that say nothing more, of the only machine, which traps and is buried.
+pub fn silent_while_it_dies(envoy: &Envoy, to: SocketAddr) -> Vec<TcpStream> {
+    let silent = open(to, 4);
+    let mut fatal = connect(to);
+    fatal.write_all(&Fuse::AtOnce.bytes()).expect("sent");
+    rest(&mut fatal);
+    drop(fatal);
+    until_buried(envoy, to, Instant::now());
+    envoy.until_rule(RULE, "tidegate_inflight", 0.0);
+    silent
+}
+
 #[test]
 fn silent_connections_of_a_dead_machine_stay_open_beyond_the_limit_until_they_speak() {
     let upstream = Upstream::start(Conduct::Echo);
     let (bootstrap, _module) = fused(limited_to(upstream.address, LIMIT).inspecting());
     let envoy = Envoy::start(&bootstrap, 1).complains();
     let to = envoy.listener(TCP.listener);
-    let mut silent = open(to, 4);
-    let mut fatal = connect(to);
-    fatal.write_all(&Fuse::AtOnce.bytes()).expect("sent");
-    rest(&mut fatal);
-    drop(fatal);
-    until_buried(&envoy, to, Instant::now());
-    envoy.until_rule(RULE, "tidegate_inflight", 0.0);
+    let mut silent = silent_while_it_dies(&envoy, to);
     let new = served(to, LIMIT);
     assert_eq!(fate(&mut knock(to, "more")), Fate::Refused);
     assert_eq!(upstream.seen().peak, LIMIT + 4);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{LIMIT, RULE, is_whole, limited_to};
 use crate::harness::{Conduct, Envoy, Storm, TCP, Upstream, block_on};
 
-const STORM: Storm = Storm {
+/// Ten times as many as there are slots.
+pub const STORM: Storm = Storm {
     clients: 100,
     stays: Duration::from_millis(50),
     away: Duration::from_millis(20),
