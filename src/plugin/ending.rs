@@ -13,15 +13,8 @@ const OVERFLOW: u64 = 0x80;
 const TIMED_OUT: u64 = 0x4;
 
 /// How the stream of the effective context ended, that was open for `lasted`. About 1 µs a fact,
-/// of which there are three at most, and one for a request that was answered well.
+/// of which there are three at most.
 pub fn ending(kind: Kind, lasted: Duration, patience: Patience) -> Answers {
-    let code = match kind {
-        Kind::Http => number("response\0code").unwrap_or(0),
-        Kind::Tcp => 0,
-    };
-    if (1..500).contains(&code) && code != 429 {
-        return Answers::of_connection(Duration::ZERO, || None, patience);
-    }
     let flags = number("response\0flags").unwrap_or(0);
     let mut ending = Answers::default();
     if flags & FAILED != 0 {
@@ -31,12 +24,12 @@ pub fn ending(kind: Kind, lasted: Duration, patience: Patience) -> Answers {
     } else if kind == Kind::Tcp && flags & TIMED_OUT == 0 {
         ending = Answers::of_connection(silence(lasted), connect, patience);
     } else {
-        match code {
-            503 | 429 => ending.refused = 1,
+        match number("response\0code") {
+            Some(503 | 429) => ending.refused = 1,
             _ if flags & TIMED_OUT != 0 => ending.silent = 1,
             // Its client left before there was an answer.
-            0 => ending = Answers::of_connection(lasted, || None, patience),
-            _ => ending = Answers::of_connection(Duration::ZERO, || None, patience),
+            None | Some(0) => ending = Answers::of_connection(lasted, || None, patience),
+            Some(_) => ending = Answers::of_connection(Duration::ZERO, || None, patience),
         }
     }
     ending

@@ -353,6 +353,34 @@ fn a_stream_that_is_created_again_has_the_place_that_it_had() {
 }
 
 #[test]
+fn an_upstream_that_hangs_in_the_middle_of_a_good_answer_is_told() {
+    const OPEN: &str = r#"{"rules": [{"name": "db"}]}"#;
+    const TIMED_OUT: u64 = 0x4;
+    for (flags, told) in [(0, 0), (TIMED_OUT, 1)] {
+        let envoy = Envoy::start();
+        let mut machine = Machine::start(Build::Plain, &envoy);
+        create(&mut machine, 1, 0, Context::default());
+        assert!(machine.configure(1, OPEN.as_bytes(), OPEN.len() as u32));
+        let mut stream = request("a", "/");
+        stream.set_property("response\0code", 200_u64.to_le_bytes());
+        stream.set_property("response\0flags", flags.to_le_bytes());
+        create(&mut machine, 3, 1, stream.clone());
+        arrive(&mut machine, 3, stream);
+        machine.state().effective = 3;
+        machine.delete(3);
+        for _ in 0..3 {
+            let now = envoy.borrow().now + 100_000_000;
+            envoy.borrow_mut().set_clock(now);
+            machine.tick(1);
+        }
+        let refusals = envoy
+            .borrow()
+            .metric("db", "tidegate_upstream_refusals_total");
+        assert_eq!(refusals, told);
+    }
+}
+
+#[test]
 fn a_host_that_calls_about_nothing_it_knows_is_answered() {
     for build in Build::ALL {
         let envoy = Envoy::start();
