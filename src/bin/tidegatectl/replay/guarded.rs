@@ -456,7 +456,9 @@ impl Guarded {
             return self.found;
         }
         // The lap that the end is in is told, too.
-        let last = lap_after(Timestamp::from_nanos(end.as_nanos().saturating_sub(1)));
+        let end = Timestamp::from_nanos(end.as_nanos().saturating_sub(1));
+        let last = lap_after(end);
+        self.advance(end);
         self.run(last);
         let mut now = self.now.max(last);
         let patience = self.rule.hold.map_or(Duration::ZERO, |hold| hold.max_wait);

@@ -8,13 +8,13 @@ mod found;
 mod guarded;
 mod html;
 mod lane;
-mod lines;
+pub(crate) mod lines;
 mod own;
 mod plain;
 mod player;
 mod series;
 mod text;
-mod trace;
+pub(crate) mod trace;
 mod whom;
 
 use std::{

@@ -153,6 +153,7 @@ impl Plain {
         if self.started {
             // The lap that the end is in is told, too.
             let last = Timestamp::from_nanos(end.as_nanos().saturating_sub(1));
+            self.advance(last);
             self.run(lap_after(last));
         }
         self.found

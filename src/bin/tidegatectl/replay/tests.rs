@@ -145,6 +145,19 @@ fn a_billion_arrivals_a_row_take_no_longer_than_one() {
 }
 
 #[test]
+fn a_rule_whose_only_arrivals_are_centuries_before_the_end_is_not_followed_until_then() {
+    let rules = policy(
+        r#"{"rules": [{"name": "db", "match": {"source": ["10.9.0.0/16"]}}, {"name": "rest"}]}"#,
+    );
+    for [header, value] in [["count", "3"], ["duration_s", "0.5"]] {
+        let trace = format!("t,key,{header}\n5,10.9.0.1,{value}\n9000000000,10.1.0.1,{value}\n");
+        let findings = replayed(&rules, trace.as_bytes()).unwrap();
+        let arrivals: Vec<_> = findings.rules.iter().map(|rule| rule.arrivals).collect();
+        assert!(matches!(arrivals[..], [1, 1] | [3, 3]), "{arrivals:?}");
+    }
+}
+
+#[test]
 fn a_billion_arrivals_over_a_limit_are_decided_in_bundles_and_the_limit_holds() {
     let limited = policy(r#"{"rules": [{"name": "a", "limits": {"arrivals_per_s": 2000}}]}"#);
     let began = std::time::Instant::now();
