@@ -197,12 +197,21 @@ impl<'a> Event<'a> {
         }
     }
 
+    /// As one JSON object.
+    pub fn json(&self) -> String {
+        // Strings and numbers under constant keys: there is nothing that JSON could not say.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// The line.
     pub fn line(&self) -> String {
-        // Strings and numbers under constant keys: there is nothing that JSON could not say.
-        let json = serde_json::to_string(self).unwrap_or_default();
-        format!("tidegate_event {json}")
+        line(&self.json())
     }
+}
+
+/// The line of an event, from its JSON.
+pub fn line(json: &str) -> String {
+    format!("tidegate_event {json}")
 }
 
 /// The configurations that were announced last, with this one, as the workers share them; `None` when

@@ -173,6 +173,11 @@ impl RuleKeys {
     }
 }
 
+/// Where the last line about a surge of the rule of that name is, as JSON.
+pub fn told_key(rule: &str) -> String {
+    format!("{PREFIX}/{rule}/told")
+}
+
 /// The records of one rule in a store.
 #[derive(Debug)]
 pub struct RuleRecords<'a, S: ?Sized> {

@@ -29,14 +29,25 @@ pub(super) fn policy(raw: RawConfig, build: Build) -> Result<Policy, ConfigError
     let mode = findings
         .take(raw.mode, &Path::Root.field("mode"))
         .map_or(Mode::default(), |Of(mode)| mode);
+    let at_status = &Path::Root.field("status");
+    let status = findings
+        .take(raw.status, at_status)
+        .is_some_and(|Of(status)| status);
+    if status && !matches!(raw.rules, Field::Absent) {
+        findings.add(
+            at_status,
+            "it guards nothing; leave out either it or `rules`",
+        );
+    }
     let rules = match raw.rules {
+        Field::Absent if status => Vec::new(),
         Field::Absent => alloc::vec![Rule::default_in(mode)],
         given => match findings.take(given, &Path::Root.field("rules")) {
             Some(rules) => check_rules(&mut findings, rules, mode, build),
             None => Vec::new(),
         },
     };
-    findings.into_result(Policy::new(rules))
+    findings.into_result(Policy::new(rules, status))
 }
 
 fn check_rules(findings: &mut Findings, raw: List<RawRule>, mode: Mode, build: Build) -> Vec<Rule> {

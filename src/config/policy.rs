@@ -20,16 +20,23 @@ use crate::engine::{DetectorConfig, Hold, Limits, Mode, Order};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     rules: Vec<Rule>,
+    status: bool,
 }
 
 impl Policy {
-    pub(super) fn new(rules: Vec<Rule>) -> Self {
-        Self { rules }
+    pub(super) fn new(rules: Vec<Rule>, status: bool) -> Self {
+        Self { rules, status }
     }
 
-    /// 1 to [`bounds::RULES`] rules; the first that matches an arrival decides it.
+    /// 1 to [`bounds::RULES`] rules, of which the first that matches an arrival decides it; none for the
+    /// [live page](Self::tells_status).
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Whether requests are answered with what was last told of a rule, and nothing is guarded.
+    pub fn tells_status(&self) -> bool {
+        self.status
     }
 }
 
@@ -108,7 +115,7 @@ pub struct RuleName(String);
 
 impl RuleName {
     /// `None` for what is no name.
-    pub(super) fn new(name: &str) -> Option<Self> {
+    pub fn new(name: &str) -> Option<Self> {
         let first = name.bytes().next()?;
         let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         (valid(first)

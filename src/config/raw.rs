@@ -190,9 +190,12 @@ pub(super) struct RawConfig {
     /// The first rule that matches decides. Absent: one rule named `default` for everything,
     /// without limits.
     pub(super) rules: Field<List<RawRule>>,
+    /// For the filter of the live page alone: guards nothing, and answers a request with the last
+    /// `surge_started` of the rule that its path ends with. Without `rules`.
+    pub(super) status: Field<Of<bool>>,
 }
 
-section!(RawConfig { mode, rules } "an object such as {\"mode\": \"shadow\"}");
+section!(RawConfig { mode, rules, status } "an object such as {\"mode\": \"shadow\"}");
 
 /// Which arrivals it is for, what its limits are, and what happens beyond them.
 #[derive(Default)]

@@ -151,6 +151,7 @@ fn defaults() -> Vec<(&'static str, Value)> {
     let surge = DetectorConfig::default();
     Vec::from([
         ("mode", json!("shadow")),
+        ("status", json!(false)),
         ("rules[].protocol", json!("tcp")),
         ("rules[].key", json!("source_ip")),
         ("rules[].sticky", json!("source_ip")),

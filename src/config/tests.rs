@@ -301,6 +301,25 @@ fn a_rule_of_tcp_may_say_all_that_is_of_tcp() {
 }
 
 #[test]
+fn the_live_page_has_no_rules_and_nothing_else_goes_without() {
+    let policy = accepted(r#"{"status": true}"#);
+    assert!(policy.tells_status() && policy.rules().is_empty());
+    for text in ["", r#"{"status": false}"#, r#"{"status": null}"#] {
+        let policy = accepted(text);
+        assert!(
+            !policy.tells_status() && policy.rules().len() == 1,
+            "{text}"
+        );
+    }
+    let error = parse(br#"{"status": true, "rules": [{"name": "a"}]}"#, INSPECTS).unwrap_err();
+    let told = error.findings()[0].to_string();
+    assert_eq!(
+        told,
+        "status: it guards nothing; leave out either it or `rules`"
+    );
+}
+
+#[test]
 fn text_may_begin_with_a_newline_or_a_byte_order_mark() {
     for text in [
         "\n{\"mode\": \"off\"}",

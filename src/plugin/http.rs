@@ -1,9 +1,12 @@
 //! Requests: held by pausing them, refused by a response.
 
+use alloc::string::ToString;
+
 use super::{
     host::{self, LocalResponse, Paused},
     matching::Kind,
     vm::{self, Guarded, Verdict},
+    watch,
 };
 use crate::{
     engine::{Fault, Reason},
@@ -31,6 +34,32 @@ pub fn on_request_headers(id: u32) -> Action {
             redirect(id, &guarded);
             Action::Continue
         }
+        Some(Verdict::Tell) => tell(),
+    }
+}
+
+/// Answers with the last surge of the rule that the path ends with. The effective context is the
+/// request's.
+fn tell() -> Action {
+    let path = host::request_header(":path").unwrap_or_default();
+    let rule = path.rsplit(|&byte| byte == b'/').next();
+    let rule = rule.and_then(|rule| core::str::from_utf8(rule).ok());
+    let headers = [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ]
+    .map(|(name, value)| (name, value.to_string()));
+    let answered = host::send_local_response(&LocalResponse {
+        status: 200,
+        details: "tidegate_status",
+        headers: &headers,
+        body: &watch::told(rule.unwrap_or_default()),
+        grpc_status: None,
+    });
+    match answered {
+        Ok(()) => Action::Pause,
+        Err(_) => Action::Continue,
     }
 }
 

@@ -14,7 +14,7 @@ pub use inspect::{Refusal, Refusals, on_downstream_data, on_upstream_data};
 /// A connection was accepted.
 pub fn on_new_connection(id: u32) -> Action {
     match vm::with(|vm| vm.on_arrival(id, Kind::Tcp)) {
-        None | Some(Verdict::Pass) => Action::Continue,
+        None | Some(Verdict::Pass | Verdict::Tell) => Action::Continue,
         Some(Verdict::Hold | Verdict::Keep) => Action::Pause,
         Some(Verdict::Redirect(guarded)) if redirect(id, &guarded) => Action::Continue,
         Some(Verdict::Redirect(guarded) | Verdict::Refuse(_, guarded)) => refuse(id, &guarded),

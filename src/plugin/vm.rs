@@ -56,6 +56,8 @@ pub fn with<R>(work: impl FnOnce(&mut Vm) -> R) -> Option<R> {
 pub struct Active {
     guards: Vec<Guard>,
     index: RuleIndex,
+    /// Requests are answered with what was told.
+    status: bool,
 }
 
 impl Active {
@@ -136,6 +138,8 @@ pub enum Verdict {
     Refuse(Reason, Guarded),
     /// It is refused later.
     Keep,
+    /// It is answered with what was told.
+    Tell,
 }
 
 /// What is to be done with a stream, once the state is not worked on any more.
@@ -295,8 +299,9 @@ impl Vm {
         let active = Rc::new(Active {
             index: RuleIndex::new(rules.clone()),
             guards: rules.cloned().map(|rule| self.gates.guard(rule)).collect(),
+            status: policy.tells_status(),
         });
-        if gates::announces(&bytes, now) {
+        if !active.status && gates::announces(&bytes, now) {
             host::log(Level::Info, &active.started(now));
         }
         match self.roots.iter_mut().find(|root| root.id == id) {
@@ -321,7 +326,10 @@ impl Vm {
         let found = active.index.first(&facts);
         let Some((rule, guard)) = found.and_then(|rule| Some((rule, active.guards.get(rule)?)))
         else {
-            return Verdict::Pass;
+            return match kind {
+                Kind::Http if active.status => Verdict::Tell,
+                _ => Verdict::Pass,
+            };
         };
         if guard.rule.mode == Mode::Off {
             return Verdict::Pass;

@@ -1,10 +1,13 @@
 //! What is looked at when streams end, and what is said to the operator.
 
-use super::host::{self, Level};
+use alloc::string::{String, ToString};
+
+use super::host::{self, Level, SharedData};
 use crate::{
-    config::Rule,
+    config::{Rule, RuleName},
     engine::{Answers, Callers, Notice, Report, Sampler, Timestamp, Totals},
-    event::{ByReason, Caller, Event, Hundredths, Rfc3339, Tenths},
+    event::{self, ByReason, Caller, Event, Hundredths, Rfc3339, Tenths},
+    store::{SharedStore as _, told_key},
 };
 
 /// After one that ended badly, so many are all looked at.
@@ -126,5 +129,18 @@ pub fn say(
             baseline_per_s,
         },
     };
-    host::log(Level::Warn, &event.line());
+    let json = event.json();
+    host::log(Level::Warn, &event::line(&json));
+    if matches!(notice, Notice::SurgeStarted { .. }) {
+        // For the live page, where nothing depends on it.
+        let _ = SharedData.compare_and_set(&told_key(name), json.as_bytes(), None);
+    }
+}
+
+/// The last surge of a rule that was told, as JSON; `null` when none was, or there is no such rule.
+pub fn told(rule: &str) -> String {
+    let known = RuleName::new(rule).and_then(|_| SharedData.load(&told_key(rule)).ok()?);
+    known
+        .and_then(|(json, _)| String::from_utf8(json).ok())
+        .unwrap_or_else(|| "null".to_string())
 }

@@ -351,7 +351,7 @@ fn tidegatectl_finds_nothing_wrong() {
         .current_dir(repository(""));
     let output = check.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(said, format!("{WITH_TIDEGATE}: ok (2 filters, 2 rules)\n"));
+    assert_eq!(said, format!("{WITH_TIDEGATE}: ok (3 filters, 2 rules)\n"));
 }
 
 #[test]

@@ -156,6 +156,8 @@ fn surge(engine: Engine) {
     for rule in RULES {
         let started = format!(r#""event":"surge_started","rule":"{rule}""#);
         assert!(events.contains(&started), "{events}");
+        let who = up.get(STATUS, &format!("/surges/{rule}")).body;
+        assert!(who.contains(&started) && events.contains(&who), "{who}");
     }
     // Whoever was there before was served all the while.
     let load = up.0.compose(&["logs", "--no-color", "load"]);

@@ -35,6 +35,7 @@ const SAYS: &str = "(() => {
         numbers: each('[data-number]', (one) => [one.dataset.number, number(one.textContent)]),
         totals: each('[data-row]', (row) => [row.dataset.row, number(row.cells[2].textContent)]),
         rates: each('[data-row]', (row) => [row.dataset.row, number(row.cells[1].textContent)]),
+        callers: [...document.querySelectorAll('[data-who]:not([hidden]) tbody tr')].map((row) => row.cells[0].textContent),
         moments: document.querySelector('[data-line]')?.getAttribute('d').split(/[ML]/).length - 1,
     };
 })()";
@@ -48,6 +49,7 @@ fn serve(bootstrap: Bootstrap, port: u16) -> Envoy {
     let bootstrap = bootstrap.set(&address(0), &address(admin));
     let listener = places::repository("envoy/status/listener.yaml");
     let page = places::repository("envoy/status/index.html");
+    let module = places::given("TIDEGATE_WASM_DIR").join("tidegate.wasm");
     let beside = Bootstrap {
         text: fs::read_to_string(listener).expect("it is there"),
     };
@@ -57,6 +59,10 @@ fn serve(bootstrap: Bootstrap, port: u16) -> Envoy {
         .set(
             "filename: envoy/status/index.html",
             &format!("filename: {}", page.display()),
+        )
+        .set(
+            "filename: target/tidegate/tidegate.wasm",
+            &format!("filename: {}", module.display()),
         );
     Envoy::start_with(&bootstrap, 2, &["--config-yaml", &beside.text])
 }
@@ -117,6 +123,24 @@ fn the_page_and_its_numbers_are_served_and_nothing_else_of_the_administration() 
         "{names:?}"
     );
 
+    // Nothing was told of a surge of it, or there is no such rule.
+    for path in [
+        "service",
+        "other",
+        "",
+        "a/b",
+        "x?y",
+        "%00",
+        "../config_dump",
+        &"x".repeat(4096),
+    ] {
+        let surge = answer(ask(address, "GET", &format!("/surges/{path}"), &host));
+        assert_eq!((surge.status, surge.body.as_str()), (200, "null"), "{path}");
+        assert_eq!(surge.header("content-type"), Some("application/json"));
+        assert_eq!(surge.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(surge.header("cache-control"), Some("no-store"));
+    }
+
     for path in [
         "/stats?filter=.",
         "/stats?",
@@ -136,6 +160,7 @@ fn the_page_and_its_numbers_are_served_and_nothing_else_of_the_administration() 
         "/index.html",
         "/favicon.ico",
         "/STATS",
+        "/surgesx",
     ] {
         let refused = status(address, "GET", path, &host);
         // With a fragment it is no request at all.
@@ -143,13 +168,19 @@ fn the_page_and_its_numbers_are_served_and_nothing_else_of_the_administration() 
         assert_eq!(refused, expected, "{path}");
     }
     for method in ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"] {
-        for path in ["/", "/stats", "/quitquitquit", "/logging?level=trace"] {
+        for path in [
+            "/",
+            "/stats",
+            "/surges/service",
+            "/quitquitquit",
+            "/logging?level=trace",
+        ] {
             let refused = status(address, method, path, &host);
             assert_eq!(refused, 404, "{method} {path}");
         }
     }
     for host in ["rebound.example", "127.0.0.1.rebound.example", "10.0.0.1"] {
-        for path in ["/", "/stats"] {
+        for path in ["/", "/stats", "/surges/service"] {
             assert_eq!(status(address, "GET", path, host), 404, "{host}");
         }
     }
@@ -250,10 +281,11 @@ fn assert_tidy(browser: &mut Browser, address: SocketAddr) {
     let complaints = &browser.complaints;
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     let known = ["/", "/stats"].map(|path| format!("http://{address}{path}"));
+    let surges = format!("http://{address}/surges/{RULE}");
     let other: Vec<&String> = browser
         .asked
         .iter()
-        .filter(|url| !known.contains(url) && !url.starts_with("data:"))
+        .filter(|url| !known.contains(url) && **url != surges && !url.starts_with("data:"))
         .collect();
     assert!(other.is_empty(), "{other:?}");
     assert!(known.iter().all(|url| browser.asked.contains(url)));
@@ -328,6 +360,7 @@ fn a_surge_is_seen_on_the_page_while_it_lasts_on_a_phone_and_on_a_desk_by_day_an
     let number = |value: &Value| value.as_f64().unwrap_or_default();
     until_it_says("a surge should be drawn", &|says| {
         says["phase"] == "surge"
+            && says["callers"][0] == CULPRIT.to_string()
             && number(&says["numbers"]["arrivals"]) > 2.0 * number(&says["numbers"]["baseline"])
             && number(&says["rates"]["rejected_total"]) > 0.0
             && number(&says["moments"]) >= 18.0
@@ -349,8 +382,13 @@ fn a_surge_is_seen_on_the_page_while_it_lasts_on_a_phone_and_on_a_desk_by_day_an
                 height,
                 dark,
             });
-            let needed = browser.evaluate("document.documentElement.scrollWidth");
-            assert_eq!(needed, width, "it is as wide as the window");
+            let fits =
+                "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+            assert_eq!(
+                browser.evaluate(fits),
+                true,
+                "nothing is wider than the window"
+            );
             let file = format!("target/status/{file}-{light}.png");
             browser.paint(&places::repository(&file));
         }
@@ -363,7 +401,14 @@ fn a_surge_is_seen_on_the_page_while_it_lasts_on_a_phone_and_on_a_desk_by_day_an
     steady.end();
     assert_tidy(&mut browser, address);
 
-    // What the page says where the callers are.
+    // What it says of the callers is what the log does, whose command it names.
+    let who = answer(ask(
+        address,
+        "GET",
+        &format!("/surges/{RULE}"),
+        &address.to_string(),
+    ));
+    assert!(envoy.log().contains(&who.body), "{}", who.body);
     let command = browser.text("#callers").expect("a command");
     let folder = Folder::new();
     fs::write(folder.path().join("envoy.log"), envoy.log()).expect("the log");

@@ -59,9 +59,12 @@ fn shipped() -> Vec<(String, String)> {
     found
 }
 
-/// Finds what has rules that have names, as a value or as a text.
+/// Finds what has rules that have names, or is for the live page, as a value or as a text.
 fn configurations(value: &Value, found: &mut Vec<String>) {
     let names = |value: &Value| {
+        if value.get("status").and_then(Value::as_bool) == Some(true) {
+            return Some(());
+        }
         let rules = value.get("rules").and_then(Value::as_array)?;
         let named = rules.iter().all(|rule| rule.get("name").is_some());
         (!rules.is_empty() && named && rules.iter().any(|rule| rule.get("limits").is_some()))

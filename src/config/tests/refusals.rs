@@ -118,7 +118,7 @@ fn an_unknown_field_is_refused_with_the_one_that_was_meant() {
     ]);
     assert_eq!(
         refused(r#"{"qps": 1}"#),
-        "(configuration): unknown field `qps`; write one of `mode`, `rules`"
+        "(configuration): unknown field `qps`; write one of `mode`, `rules`, `status`"
     );
 }
 

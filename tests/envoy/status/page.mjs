@@ -7,8 +7,8 @@ import test from "node:test";
 
 const page = readFileSync(new URL("../../../envoy/status/index.html", import.meta.url), "utf8");
 const inside = (element) => new RegExp(`<${element}>([^]*?)</${element}>`).exec(page)[1];
-const names = "read, Rates, Past, momentOf, rowsOf, written, MOST_MOMENTS";
-const { read, Rates, Past, momentOf, rowsOf, written, MOST_MOMENTS } = new Function(
+const names = "read, readSurge, Rates, Past, momentOf, rowsOf, written, MOST_MOMENTS";
+const { read, readSurge, Rates, Past, momentOf, rowsOf, written, MOST_MOMENTS } = new Function(
   `${inside("script")}; return { ${names} };`,
 )();
 
@@ -65,6 +65,19 @@ test("an answer of another form is no answer", () => {
   for (const answer of [null, {}, { stats: 1 }, { stats: [null] }]) {
     assert.throws(() => read(answer));
   }
+});
+
+test("a surge is a title and a row for each caller, and nothing where nothing was told", () => {
+  assert.equal(readSurge(null), null);
+  const { title, rows } = readSurge({
+    event: "surge_started",
+    at: "2026-01-09T15:00:02.100Z",
+    spread: "one_caller",
+    callers: [{ key: "10.0.0.7", rate_per_s: 1234.5, baseline_per_s: 4.2, share: 0.97 }],
+  });
+  assert.match(title, /9 Jan 2026.*: one caller$/);
+  assert.deepEqual(rows, [["10.0.0.7", "1,235", "4.2", "97 %"]]);
+  for (const answer of [{}, [], 1, "x", { callers: [null] }]) assert.throws(() => readSurge(answer));
 });
 
 test("a rate is over the last five seconds, however often it is seen", () => {

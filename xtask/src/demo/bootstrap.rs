@@ -83,8 +83,8 @@ pub fn edited(shipped: &str, changes: &Changes) -> Result<String> {
     Ok(text.text)
 }
 
-/// The live page's listener at that port; fails when it has no place for a change.
-pub fn page(shipped: &str, port: u16, admin: u16, html: &Path) -> Result<String> {
+/// The live page's listener at that port, with that module; fails when it has no place for a change.
+pub fn page(shipped: &str, [port, admin]: [u16; 2], html: &Path, module: &Path) -> Result<String> {
     let mut text = Text {
         file: PAGE,
         text: shipped.to_owned(),
@@ -95,6 +95,10 @@ pub fn page(shipped: &str, port: u16, admin: u16, html: &Path) -> Result<String>
     }
     let html = format!("filename: '{}'", single_quoted(html)?);
     text.replace("filename: envoy/status/index.html", &html)?;
+    text.replace(
+        "filename: target/tidegate/tidegate.wasm",
+        &format!("filename: '{}'", single_quoted(module)?),
+    )?;
     Ok(text.text)
 }
 
@@ -215,16 +219,18 @@ mod tests {
 
     #[test]
     fn the_live_page_is_set_in_its_shipped_listener() {
-        let text = page(LISTENER, 44, 41, Path::new("/it's/index.html")).unwrap();
+        let [html, module] = ["/it's/index.html", "/it's/tidegate.wasm"].map(Path::new);
+        let text = page(LISTENER, [44, 41], html, module).unwrap();
         for expected in [
             "port_value: 44}",
             "port_value: 41}",
             "{filename: '/it''s/index.html'}",
+            "{filename: '/it''s/tidegate.wasm'}",
         ] {
             assert_eq!(text.matches(expected).count(), 1, "{expected}");
         }
         let other = LISTENER.replace("9902", "9903");
-        let error = page(&other, 44, 41, Path::new("/"))
+        let error = page(&other, [44, 41], html, module)
             .unwrap_err()
             .to_string();
         assert!(

@@ -138,7 +138,9 @@ impl<'a> Theatre<'a> {
     async fn open(ctx: &'a Context, [database, admin, live]: [u16; 3]) -> Result<Self> {
         let folder = Folder::new()?;
         let html = ctx.checkout.root.join("envoy/status/index.html");
-        let page = bootstrap::page(&read(ctx, bootstrap::PAGE)?, live, admin, &html)?;
+        let module = ctx.checkout.artifacts.join(Kind::Inspect.file_name());
+        let shipped = read(ctx, bootstrap::PAGE)?;
+        let page = bootstrap::page(&shipped, [live, admin], &html, &module)?;
         ctx.ui.note(&format!(
             "live page: http://{}/ (of the second run)",
             cast::local(live)
