@@ -88,6 +88,30 @@ fn a_plugin_configuration_may_be_json_or_yaml() {
 }
 
 #[test]
+fn the_filter_of_the_live_page_needs_nothing_around_it_and_answers_requests_only() {
+    let file = "envoy/status/listener.yaml";
+    let checked = run(&["check", "--strict", file]);
+    assert_eq!((checked.code, checked.err.as_str()), (0, ""));
+    assert_eq!(checked.out, format!("{file}: ok (1 filter, 0 rules)\n"));
+
+    let tcp = std::fs::read_to_string("envoy/tcp.yaml").expect("it is there");
+    let (before, rest) = tcp.split_once("\"mode\"").expect("a configuration");
+    let (_, after) = rest.split_once("}]\n").expect("its end");
+    let checked = run_with(
+        &["check", "-"],
+        &format!("{before}\"status\": true\n{after}"),
+    );
+    assert_eq!(checked.code, 1);
+    let found = findings(&checked.err);
+    assert!(
+        found
+            .iter()
+            .any(|found| found.contains("status: requests are answered, and this filter sees TCP")),
+        "{found:#?}"
+    );
+}
+
+#[test]
 fn each_finding_is_shown_at_its_place_in_the_file() {
     let checked = run(&["check", "tests/cli/data/bad.yaml"]);
     assert_eq!((checked.code, checked.out.as_str()), (1, ""));

@@ -13,6 +13,11 @@ use crate::report::Finding;
 /// One configuration may serve an HTTP and a network filter of the same Envoy, so that is worth a
 /// warning only; in a manifest, which makes filters of one kind, it is an error.
 pub fn check(filter: &Filter<'_>, policy: &Policy, places: &Places, findings: &mut Vec<Finding>) {
+    if policy.tells_status() && filter.traffic == Traffic::Tcp {
+        let what = "status: requests are answered, and this filter sees TCP connections, which it lets \
+                    pass; write the rules that guard them";
+        findings.push(Finding::error(what, places.locate("status")));
+    }
     for (index, rule) in policy.rules().iter().enumerate() {
         let Some((field, what)) = misplaced(filter, rule) else {
             continue;
