@@ -233,7 +233,7 @@ impl Gates {
     /// A stream that was open has ended; how, is asked if it is worth it.
     pub fn on_ending(&mut self, guard: &Guard, kind: Kind, lasted: Duration) {
         if let Some(entry) = self.entry(guard.gate)
-            && entry.curiosity.looks()
+            && entry.curiosity.looks(kind)
         {
             let patience = entry
                 .sentry

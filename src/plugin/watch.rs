@@ -2,7 +2,10 @@
 
 use alloc::string::{String, ToString};
 
-use super::host::{self, Level, SharedData};
+use super::{
+    host::{self, Level, SharedData},
+    matching::Kind,
+};
 use crate::{
     config::{Rule, RuleName},
     engine::{Answers, Callers, Notice, Report, Sampler, Timestamp, Totals},
@@ -15,23 +18,43 @@ const CURIOUS: u32 = 64;
 /// So many callers are named.
 const NAMED: usize = 5;
 
+/// Of the requests of a lap that end, the first so many are each looked at: three facts of each take as
+/// long as all that is done about a request otherwise.
+const REQUESTS: u32 = 2;
+
 /// Which ends of streams are worth their microsecond.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Curiosity {
     /// How many more ends are all looked at after a bad one.
     left: u32,
-    sampler: Sampler,
+    connections: Sampler,
+    requests: Sampler,
+}
+
+impl Default for Curiosity {
+    fn default() -> Self {
+        Self {
+            left: 0,
+            connections: Sampler::default(),
+            requests: Sampler::of(REQUESTS),
+        }
+    }
 }
 
 impl Curiosity {
     /// Whether to ask how a stream ended.
-    pub fn looks(&mut self) -> bool {
-        self.left > 0 || self.sampler.weight() > 0
+    pub fn looks(&mut self, kind: Kind) -> bool {
+        let sampler = match kind {
+            Kind::Http => &mut self.requests,
+            Kind::Tcp => &mut self.connections,
+        };
+        self.left > 0 || sampler.weight() > 0
     }
 
     /// A lap of 100 ms is over.
     pub fn lap(&mut self) {
-        self.sampler.lap();
+        self.connections.lap();
+        self.requests.lap();
     }
 
     /// One that was looked at ended like that.

@@ -25,14 +25,18 @@ fn the_many_of_a_busy_lap_cost_few_looks() {
     let mut sampler = Sampler::default();
     assert_eq!(lap(&mut sampler, 136), (16, 136));
     assert_eq!(lap(&mut sampler, 1416), (26, 1416));
+    let mut sampler = Sampler::of(2);
+    assert_eq!(lap(&mut sampler, 34), (4, 34));
+    assert_eq!(lap(&mut sampler, 34 + 1280), (14, 34 + 1280));
 }
 
 proptest! {
     #[test]
     fn the_looks_stand_for_all_events_but_for_a_few_that_are_still_to_come(
         laps in prop::collection::vec(0..2000_u32, 0..100),
+        each in 0..=u32::MAX,
     ) {
-        let mut sampler = Sampler::default();
+        let mut sampler = Sampler::of(each);
         let stand_for: u32 = laps.iter().map(|&events| lap(&mut sampler, events).1).sum();
         let all: u32 = laps.iter().sum();
         prop_assert!(stand_for <= all && all < stand_for + 16 + 128, "{stand_for} of {all}");
