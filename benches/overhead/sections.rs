@@ -152,7 +152,7 @@ fn bulk(noop: &Path, quick: bool) -> (Section, Vec<Row>) {
         .map(|contender| envoy.listener(contender.slug))
         .collect();
     let mut speeds = vec![Vec::new(); contenders.len()];
-    let costs = Costs::measure(contenders.len(), if quick { 15 } else { 80 }, |who| {
+    let costs = Costs::measure(contenders.len(), if quick { 15 } else { 320 }, |who| {
         // A new one each time, for the kernel gives to each connection what buffers it likes.
         let mut client = connect(addresses[who]);
         draw(&mut client, EACH / 8);
