@@ -42,28 +42,37 @@ const SAYS: &str = "(() => {
 
 /// Starts Envoy with the shipped listener beside a bootstrap.
 fn serve(bootstrap: Bootstrap, port: u16) -> Envoy {
+    let listener = places::repository("envoy/status/listener.yaml");
+    serve_by(
+        bootstrap,
+        port,
+        &fs::read_to_string(listener).expect("it is there"),
+    )
+}
+
+/// The same, with a listener like that.
+fn serve_by(bootstrap: Bootstrap, port: u16, listener: &str) -> Envoy {
     let admin = free_port();
     let address = |port| {
         format!("admin:\n  address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}")
     };
     let bootstrap = bootstrap.set(&address(0), &address(admin));
-    let listener = places::repository("envoy/status/listener.yaml");
     let page = places::repository("envoy/status/index.html");
     let module = places::given("TIDEGATE_WASM_DIR").join("tidegate.wasm");
     let beside = Bootstrap {
-        text: fs::read_to_string(listener).expect("it is there"),
+        text: listener.to_owned(),
     };
-    let beside = beside
+    let mut beside = beside
         .set("port_value: 9902}", &format!("port_value: {port}}}"))
         .set("port_value: 9901}", &format!("port_value: {admin}}}"))
         .set(
             "filename: envoy/status/index.html",
             &format!("filename: {}", page.display()),
-        )
-        .set(
-            "filename: target/tidegate/tidegate.wasm",
-            &format!("filename: {}", module.display()),
         );
+    let shipped = "filename: target/tidegate/tidegate.wasm";
+    if beside.text.contains(shipped) {
+        beside = beside.set(shipped, &format!("filename: {}", module.display()));
+    }
     Envoy::start_with(&bootstrap, 2, &["--config-yaml", &beside.text])
 }
 
@@ -420,6 +429,56 @@ fn a_surge_is_seen_on_the_page_while_it_lasts_on_a_phone_and_on_a_desk_by_day_an
         printed.contains("surge_started") && printed.contains("127.0.0.2"),
         "{printed}"
     );
+}
+
+#[test]
+fn where_the_plugin_is_taken_out_of_the_listener_callers_are_asked_for_once() {
+    let name = "where_the_plugin_is_taken_out_of_the_listener";
+    let Some(mut browser) = Browser::start(name) else {
+        return;
+    };
+    let listener = places::repository("envoy/status/listener.yaml");
+    let mut listener = fs::read_to_string(listener).expect("it is there");
+    for (first, behind) in [
+        ("              # Who was behind", "          http_filters:"),
+        (
+            "          # It guards nothing",
+            "          - name: envoy.filters.http.router",
+        ),
+    ] {
+        let (before, rest) = listener.split_once(first).expect("its part");
+        let (_, after) = rest.split_once(behind).expect("its end");
+        listener = format!("{before}{behind}{after}");
+    }
+    assert!(!listener.contains("wasm"), "{listener}");
+    let upstream = Upstream::start(Conduct::Echo);
+    let bootstrap = TCP
+        .before(upstream.address)
+        .with(r#""surge": {"baseline_per_s": 20}"#);
+    let envoy = serve_by(bootstrap, 0, &listener);
+    let address = envoy.listener(LISTENER);
+    browser.open(&format!("http://{address}/"));
+    let surge = Load::new(envoy.listener(TCP.listener), 200.0).start();
+    let surges = format!("http://{address}/surges/{RULE}");
+    let asked = |browser: &mut Browser| {
+        browser.evaluate("0");
+        browser.asked.iter().filter(|url| **url == surges).count()
+    };
+    until(|| match asked(&mut browser) {
+        1 => Ok(()),
+        times => Err(format!("it was asked for {times} times")),
+    });
+    let moments = |says: &Value| says["moments"].as_f64().unwrap_or_default();
+    let then = moments(&browser.evaluate(SAYS));
+    let says = until(|| {
+        let says = browser.evaluate(SAYS);
+        (moments(&says) >= then + 8.0)
+            .then_some(says)
+            .ok_or("the page goes on".to_owned())
+    });
+    surge.end();
+    assert_eq!(asked(&mut browser), 1);
+    assert_eq!(says["callers"], serde_json::json!([]));
 }
 
 #[test]
