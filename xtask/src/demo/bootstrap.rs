@@ -83,8 +83,21 @@ pub fn edited(shipped: &str, changes: &Changes) -> Result<String> {
     Ok(text.text)
 }
 
-/// The live page's listener at that port, with that module; fails when it has no place for a change.
-pub fn page(shipped: &str, [port, admin]: [u16; 2], html: &Path, module: &Path) -> Result<String> {
+/// What the live page's listener has of the plugin, up to what follows.
+const ROUTE: (&str, &str) = ("              # Who was behind", "          http_filters:");
+const TELLER: (&str, &str) = (
+    "          # It guards nothing",
+    "          - name: envoy.filters.http.router",
+);
+
+/// The live page's listener at that port, with that module or without any; fails when it has no place
+/// for a change.
+pub fn page(
+    shipped: &str,
+    [port, admin]: [u16; 2],
+    html: &Path,
+    module: Option<&Path>,
+) -> Result<String> {
     let mut text = Text {
         file: PAGE,
         text: shipped.to_owned(),
@@ -95,10 +108,16 @@ pub fn page(shipped: &str, [port, admin]: [u16; 2], html: &Path, module: &Path) 
     }
     let html = format!("filename: '{}'", single_quoted(html)?);
     text.replace("filename: envoy/status/index.html", &html)?;
-    text.replace(
-        "filename: target/tidegate/tidegate.wasm",
-        &format!("filename: '{}'", single_quoted(module)?),
-    )?;
+    match module {
+        Some(module) => text.replace(
+            "filename: target/tidegate/tidegate.wasm",
+            &format!("filename: '{}'", single_quoted(module)?),
+        )?,
+        None => {
+            text.cut(ROUTE.0, ROUTE.1)?;
+            text.cut(TELLER.0, TELLER.1)?;
+        }
+    }
     Ok(text.text)
 }
 
@@ -220,7 +239,16 @@ mod tests {
     #[test]
     fn the_live_page_is_set_in_its_shipped_listener() {
         let [html, module] = ["/it's/index.html", "/it's/tidegate.wasm"].map(Path::new);
-        let text = page(LISTENER, [44, 41], html, module).unwrap();
+        let plain = page(LISTENER, [44, 41], html, None).unwrap();
+        assert!(
+            !plain.contains("wasm") && !plain.contains("surges"),
+            "{plain}"
+        );
+        assert!(
+            plain
+                .contains("          http_filters:\n          - name: envoy.filters.http.router\n")
+        );
+        let text = page(LISTENER, [44, 41], html, Some(module)).unwrap();
         for expected in [
             "port_value: 44}",
             "port_value: 41}",
@@ -230,7 +258,7 @@ mod tests {
             assert_eq!(text.matches(expected).count(), 1, "{expected}");
         }
         let other = LISTENER.replace("9902", "9903");
-        let error = page(&other, [44, 41], html, module)
+        let error = page(&other, [44, 41], html, Some(module))
             .unwrap_err()
             .to_string();
         assert!(

@@ -127,8 +127,8 @@ struct Theatre<'a> {
     postgres: Postgres,
     database: u16,
     admin: u16,
-    /// The live page's listener.
-    page: String,
+    /// The live page's listener, without the plugin and with it.
+    pages: [String; 2],
     // The last one: it is removed when nobody works in it any more.
     folder: Folder,
 }
@@ -140,7 +140,8 @@ impl<'a> Theatre<'a> {
         let html = ctx.checkout.root.join("envoy/status/index.html");
         let module = ctx.checkout.artifacts.join(Kind::Inspect.file_name());
         let shipped = read(ctx, bootstrap::PAGE)?;
-        let page = bootstrap::page(&shipped, [live, admin], &html, &module)?;
+        let page = |module| bootstrap::page(&shipped, [live, admin], &html, module);
+        let pages = [page(None)?, page(Some(module.as_path()))?];
         ctx.ui.note(&format!(
             "live page: http://{}/ (of the second run)",
             cast::local(live)
@@ -151,7 +152,7 @@ impl<'a> Theatre<'a> {
         ));
         Ok(Self {
             ctx,
-            page,
+            pages,
             paint: Paint::from_env(),
             postgres: Postgres::start(ctx, &folder, database).await?,
             database,
@@ -180,7 +181,8 @@ impl<'a> Theatre<'a> {
                 }),
             };
             let text = bootstrap::edited(&shipped, &changes)?;
-            let envoy = Envoy::start(ctx, &self.folder, [&text, &self.page], self.admin).await?;
+            let page = &self.pages[usize::from(guarded)];
+            let envoy = Envoy::start(ctx, &self.folder, [&text, page], self.admin).await?;
             if guarded {
                 envoy.check_guard(LIMIT).await?;
             }
