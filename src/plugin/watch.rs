@@ -18,11 +18,11 @@ const CURIOUS: u32 = 64;
 /// So many callers are named.
 const NAMED: usize = 5;
 
-/// Of the requests of a lap that end, the first so many are each looked at: three facts of each take as
+/// Of the requests of a lap that end, the first so many are each looked at: that takes several times as
 /// long as all that is done about a request otherwise.
 const REQUESTS: u32 = 2;
 
-/// Which ends of streams are worth their microsecond.
+/// Which ends of streams are worth their microseconds.
 #[derive(Debug)]
 pub struct Curiosity {
     /// How many more ends are all looked at after a bad one.

@@ -155,6 +155,14 @@ fn connections_over_the_limit_are_held_and_refused() {
     assert_eq!(json(&off)["rules"][0]["arrivals"], 0);
 }
 
+#[test]
+fn the_live_page_s_configuration_has_nothing_to_replay_with() {
+    let page = config("page.yaml", "status: true\n");
+    let told = run_with(&["replay", "--config", &page, "-"], "t,count\n1,5\n");
+    assert_eq!((told.code, told.out.as_str()), (1, ""));
+    assert!(told.err.contains("guards nothing"), "{}", told.err);
+}
+
 /// What a rule does, and what it refuses by reason.
 fn refused(name: &str, rule: &str, trace: &str) -> (Value, impl Fn(&str) -> u64) {
     let path = config(name, &format!("rules:\n- {rule}\n"));

@@ -65,6 +65,12 @@ pub fn run(config: Option<&Path>, trace: &Path, format: Format) -> ExitCode {
         return ExitCode::from(2);
     }
     let policy = match policy(config) {
+        Ok(Some(policy)) if policy.tells_status() => {
+            report::tell(
+                "the configuration is for the live page and guards nothing; give one with rules",
+            );
+            return ExitCode::FAILURE;
+        }
         Ok(Some(policy)) => policy,
         Ok(None) => return ExitCode::FAILURE,
         Err(error) => {
