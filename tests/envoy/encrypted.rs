@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::harness::{
-    Conduct, Envoy, Event, HTTP, Load, PATIENCE, TCP, Upstream, connect, http,
+    Conduct, Envoy, HTTP, Load, PATIENCE, TCP, Upstream, connect, http,
     tls::{Authority, Identity, TlsClient, greeting, shake_hands},
 };
 
@@ -19,14 +19,6 @@ const TLS_INSPECTOR: &str = r#"    listener_filters:
         "@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector
     filter_chains:
 "#;
-
-/// It names its one culprit.
-fn names(event: &Event, culprit: &str) {
-    assert_eq!(event.text("spread"), "one_caller", "{}", event.json);
-    assert_eq!(event.callers()[0], culprit, "{}", event.json);
-    let share = event.json["callers"][0]["share"].as_f64();
-    assert!(share >= Some(0.8), "{}", event.json);
-}
 
 #[test]
 fn a_surge_of_connections_names_the_host_that_they_ask_for() {
@@ -50,7 +42,7 @@ fn a_surge_of_connections_names_the_host_that_they_ask_for() {
     let surge = asking_for("culprit.example", 200.0).start();
     let event = envoy.until_event(RULE, "surge_started");
     let sent = steady.end().count + surge.end().count;
-    names(&event, "culprit.example");
+    event.blames("culprit.example");
     assert_eq!(event.callers(), ["culprit.example", "steady.example"]);
     envoy.until_quiet(RULE, sent);
 }
@@ -95,7 +87,7 @@ fn a_surge_of_requests_names_the_peer_that_its_certificate_names() {
         }
         assert!(since.elapsed() < PATIENCE, "no surge after {asked}");
     };
-    names(&event, "spiffe://test/culprit");
+    event.blames("spiffe://test/culprit");
 }
 
 /// Connects, says a word and reads the echo of it, until the end; who `stays` does so until then.
@@ -139,10 +131,8 @@ fn connections_of_a_peer(stay: bool) {
             scope.spawn(|| come_as(address, &culprit, Duration::from_millis(20), stay, &end));
         }
     });
-    names(
-        &envoy.until_event(RULE, "surge_started"),
-        "spiffe://test/culprit",
-    );
+    let event = envoy.until_event(RULE, "surge_started");
+    event.blames("spiffe://test/culprit");
 }
 
 #[test]

@@ -34,6 +34,17 @@ impl Event {
             .map(|caller| caller["key"].as_str().expect("a key"));
         keys.collect()
     }
+
+    /// It names this one as its culprit, who makes most of the arrivals.
+    ///
+    /// How much of them is left open: a surge is told after a few dozen, and the calm ones before
+    /// them were sampled.
+    pub fn blames(&self, culprit: &str) {
+        assert_eq!(self.text("spread"), "one_caller", "{}", self.json);
+        assert_eq!(self.callers()[0], culprit, "{}", self.json);
+        let share = self.json["callers"][0]["share"].as_f64();
+        assert!(share > Some(0.5), "{}", self.json);
+    }
 }
 
 /// The events in a log. Each is one line that holds one JSON object.
