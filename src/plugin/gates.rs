@@ -6,7 +6,7 @@ use core::{num::NonZeroU32, time::Duration};
 use super::{
     ending::ending,
     faults::Faults,
-    host::SharedData,
+    host::{self, SharedData},
     matching::{Facts, Kind},
     metrics::Metrics,
     watch::{self, Curiosity},
@@ -505,7 +505,9 @@ fn next_worker() -> Result<WorkerId, Fault> {
         &sequence_key(),
         || 0_u32.to_le_bytes().to_vec(),
         |old| {
-            let last = old.try_into().map_or(0, u32::from_le_bytes);
+            // Where somebody else has written, no number may come again that a worker has.
+            let anywhere = |_| host::now().as_nanos() as u32;
+            let last = old.try_into().map_or_else(anywhere, u32::from_le_bytes);
             let next = NonZeroU32::new(last.wrapping_add(1)).unwrap_or(NonZeroU32::MIN);
             (Some(next.get().to_le_bytes().to_vec()), WorkerId(next))
         },

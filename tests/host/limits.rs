@@ -200,3 +200,29 @@ fn the_limit_is_used_up() {
     }
     seen::tell("the limit is used up");
 }
+
+#[test]
+fn a_worker_that_finds_garbage_for_its_number_takes_nobody_elses() {
+    for build in Build::ALL {
+        let mut world = World::new(build, 3);
+        for (sort, text) in &configurations(build)[0] {
+            world.configure(*sort, text);
+        }
+        for _ in 0..4 {
+            world.workers[0].begin(request("a", "/"));
+            world.workers[1].begin(connection("10.9.0.1", 5432));
+        }
+        // A worker draws its number when somebody comes to it.
+        let mut envoy = world.envoy.borrow_mut();
+        let keys: Vec<_> = envoy.shared.keys().cloned().collect();
+        let key = keys.into_iter().find(|key| key.ends_with(b"/workers"));
+        envoy.set_shared(key.expect("the last number"), b"garbage".into(), 0);
+        drop(envoy);
+        for _ in 0..20 {
+            world.workers[2].begin(connection("10.9.0.1", 5432));
+            world.advance(200);
+            assert_eq!(world.open(), LIMIT, "{build:?}");
+        }
+    }
+    seen::tell("garbage for a worker's number");
+}
