@@ -65,7 +65,7 @@ fn carry_out(act: Act) {
         Act::Resume(StreamId(id), Kind::Tcp) => tcp::resume(id),
         Act::Refuse(StreamId(id), reason, guarded) => match guarded.kind() {
             Kind::Http => http::refuse(id, reason, &guarded),
-            Kind::Tcp => tcp::refuse_held(id, &guarded),
+            Kind::Tcp => tcp::refuse_held(id, reason, &guarded),
         },
         Act::Redirect(StreamId(id), guarded) => match guarded.kind() {
             Kind::Http => {

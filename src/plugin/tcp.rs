@@ -6,7 +6,7 @@ use super::{
     matching::Kind,
     vm::{self, Guarded, Verdict},
 };
-use crate::engine::Fault;
+use crate::engine::{Fault, Reason};
 
 #[cfg(feature = "inspect")]
 pub use inspect::{Refusal, Refusals, on_downstream_data, on_upstream_data};
@@ -17,7 +17,8 @@ pub fn on_new_connection(id: u32) -> Action {
         None | Some(Verdict::Pass | Verdict::Tell) => Action::Continue,
         Some(Verdict::Hold | Verdict::Keep) => Action::Pause,
         Some(Verdict::Redirect(guarded)) if redirect(id, &guarded) => Action::Continue,
-        Some(Verdict::Redirect(guarded) | Verdict::Refuse(_, guarded)) => refuse(id, &guarded),
+        Some(Verdict::Redirect(guarded)) => refuse(id, Reason::InflightLimit, &guarded),
+        Some(Verdict::Refuse(reason, guarded)) => refuse(id, reason, &guarded),
     }
 }
 
@@ -39,7 +40,7 @@ pub fn redirect_held(id: u32, guarded: &Guarded) {
     if redirect(id, guarded) {
         resume(id);
     } else {
-        refuse_held(id, guarded);
+        refuse_held(id, Reason::InflightLimit, guarded);
     }
 }
 
@@ -51,21 +52,21 @@ pub fn resume(id: u32) {
 }
 
 /// Refuses a connection that was held. The effective context is the connection's.
-pub fn refuse_held(id: u32, guarded: &Guarded) {
-    if refuse(id, guarded) == Action::Continue {
+pub fn refuse_held(id: u32, reason: Reason, guarded: &Guarded) {
+    if refuse(id, reason, guarded) == Action::Continue {
         resume(id);
     }
 }
 
 /// Refuses a connection; it must go on when its refusal is given by another cluster.
-fn refuse(id: u32, guarded: &Guarded) -> Action {
+fn refuse(id: u32, reason: Reason, guarded: &Guarded) -> Action {
     #[cfg(feature = "inspect")]
-    if inspect::refuse(id, guarded) {
+    if inspect::refuse(id, reason, guarded) {
         return Action::Continue;
     }
     // The other module's configurations ask for nothing else.
     #[cfg(not(feature = "inspect"))]
-    let _ = guarded;
+    let _ = (reason, guarded);
     close(id);
     Action::Pause
 }
@@ -91,7 +92,7 @@ mod inspect {
     use super::{Action, Guarded, host, vm};
     use crate::{
         config::{Key, Protocol, TcpReject},
-        engine::{Fault, Place, StreamId, Timestamp},
+        engine::{Fault, Place, Reason, StreamId, Timestamp},
         plugin::host::Buffer,
         protocol::{mysql, postgres},
     };
@@ -103,13 +104,35 @@ mod inspect {
     /// So long is a client given to say something that can be answered.
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    const MESSAGE: &str = "too many connections: tidegate is at the limit of this database";
+    /// What a refused client reads.
+    const fn message(reason: Reason) -> &'static str {
+        match reason {
+            Reason::HotCaller => {
+                "too many connections: this client opens more than is normal for it, and tidegate \
+                 keeps room for the others"
+            }
+            Reason::SurgePressure => {
+                "too many connections: in this surge tidegate lets in a part of the users of this \
+                 database"
+            }
+            Reason::InflightLimit
+            | Reason::ArrivalLimit
+            | Reason::ConnectingLimit
+            | Reason::HoldFull
+            | Reason::HoldTimeout
+            | Reason::AdaptiveLimit => {
+                "too many connections: tidegate is at the limit of this database"
+            }
+        }
+    }
+
     const HINT: &str = "Try again in a few seconds.";
 
     /// A connection that is being refused in its own protocol.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Refusal {
         protocol: Protocol,
+        reason: Reason,
         /// It had been led to its database before, whose answer is replaced.
         turned_out: bool,
         answered: bool,
@@ -175,7 +198,7 @@ mod inspect {
 
     /// Leads a connection to where it is refused in its protocol; whether that was asked for and
     /// possible.
-    pub fn refuse(id: u32, guarded: &Guarded) -> bool {
+    pub fn refuse(id: u32, reason: Reason, guarded: &Guarded) -> bool {
         let Some(rule) = guarded.guard().map(|guard| &guard.rule) else {
             return false;
         };
@@ -196,6 +219,7 @@ mod inspect {
             if let Some(stream) = vm.stream(id) {
                 stream.refusal = Some(Refusal {
                     protocol: rule.protocol,
+                    reason,
                     turned_out: false,
                     answered: false,
                 });
@@ -255,7 +279,7 @@ mod inspect {
                     }
                     let now = host::now();
                     vm.refusals.answered(StreamId(id), now);
-                    Pass::Replaced(postgres::error(MESSAGE, HINT))
+                    Pass::Replaced(postgres::error(message(refusal.reason), HINT))
                 }
                 postgres::First::Cancel | postgres::First::Foreign => {
                     vm.refusals.close_next(StreamId(id));
@@ -284,12 +308,14 @@ mod inspect {
             if core::mem::replace(&mut refusal.answered, true) {
                 return Pass::Replaced(Vec::new());
             }
-            let protocol = refusal.protocol;
+            let Refusal {
+                protocol, reason, ..
+            } = *refusal;
             let now = host::now();
             vm.refusals.answered(StreamId(id), now);
             Pass::Replaced(match protocol {
-                Protocol::Postgres => postgres::error(MESSAGE, HINT),
-                Protocol::Mysql | Protocol::Tcp => mysql::error(MESSAGE),
+                Protocol::Postgres => postgres::error(message(reason), HINT),
+                Protocol::Mysql | Protocol::Tcp => mysql::error(message(reason)),
             })
         });
         carry_out(id, Buffer::Upstream, pass)
@@ -318,6 +344,7 @@ mod inspect {
         };
         stream.refusal = Some(Refusal {
             protocol: Protocol::Postgres,
+            reason: Reason::HotCaller,
             turned_out: true,
             answered: false,
         });

@@ -21,6 +21,7 @@ mod orders;
 #[allow(dead_code, reason = "the tests with Envoy use the rest of it")]
 #[path = "../envoy/harness/places.rs"]
 mod places;
+mod refusals;
 mod seen;
 mod statuses;
 mod weather;
