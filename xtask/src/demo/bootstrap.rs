@@ -38,7 +38,7 @@ pub struct Guard<'a> {
     pub limit: u32,
     /// `hold.max_wait`.
     pub max_wait: &'a str,
-    /// `surge.warm_up`, where the bootstrap gives one.
+    /// `surge.warm_up`, where it is to be another one.
     pub warm_up: Option<&'a str>,
 }
 
@@ -69,17 +69,21 @@ pub fn edited(shipped: &str, changes: &Changes) -> Result<String> {
         "filename: target/tidegate/tidegate-inspect.wasm",
         &format!("filename: '{}'", single_quoted(guard.module)?),
     )?;
-    text.replace(
-        r#""inflight": 90"#,
-        &format!(r#""inflight": {}"#, guard.limit),
-    )?;
+    let shipped = r#""warm_up": "60s""#;
+    let mut limits = format!(r#"{{"inflight": {}}}"#, guard.limit);
+    if let Some(warm_up) = guard.warm_up {
+        let warm_up = format!(r#""warm_up": "{warm_up}""#);
+        if text.text.contains(shipped) {
+            text.replace(shipped, &warm_up)?;
+        } else {
+            limits += &format!(r#", "surge": {{{warm_up}}}"#);
+        }
+    }
+    text.replace(r#"{"inflight": 90}"#, &limits)?;
     text.replace(
         r#""max_wait": "100ms""#,
         &format!(r#""max_wait": "{}""#, guard.max_wait),
     )?;
-    if let Some(warm_up) = guard.warm_up {
-        text.replace(r#""warm_up": "60s""#, &format!(r#""warm_up": "{warm_up}""#))?;
-    }
     Ok(text.text)
 }
 
@@ -218,6 +222,9 @@ mod tests {
             assert_eq!(two.matches(expected).count(), 1, "{expected}");
         }
         assert!(two.contains("port_value: 44}") && two.contains(r#""warm_up": "4s""#));
+        assert!(!one.contains("warm_up"));
+        let soon = edited(POSTGRES, &changes(&ONE, Some(guard(Some("4s"))))).unwrap();
+        assert!(soon.contains(r#""limits": {"inflight": 7}, "surge": {"warm_up": "4s"},"#));
         assert!(two.contains(r#""source": ["127.1.1.0/24", "127.2.1.0/24"]"#));
         assert_eq!(one.lines().count(), POSTGRES.lines().count());
         assert_eq!(two.lines().count(), MIGRATION.lines().count());

@@ -36,6 +36,28 @@ impl Event {
         self.json["event"].as_str().unwrap_or_default()
     }
 
+    /// What is said of it when it happens, of whom it names with that much more.
+    pub fn remark(&self, whose: impl Fn(&Caller) -> String) -> Option<String> {
+        match self.name() {
+            "started" => None,
+            "surge_started" => {
+                let mut text = "tidegate: a surge began".to_owned();
+                if let Some(caller) = self.first_caller() {
+                    text += &format!(
+                        "; {} makes {:.0} % of all, {:.0}/s{}",
+                        caller.key,
+                        caller.share * 100.0,
+                        caller.rate_per_s,
+                        whose(&caller),
+                    );
+                }
+                Some(text)
+            }
+            "surge_ended" => Some("tidegate: the surge ended".to_owned()),
+            other => Some(format!("tidegate: {other}")),
+        }
+    }
+
     /// Who makes most of a surge.
     pub fn first_caller(&self) -> Option<Caller> {
         let caller = self.json["callers"].get(0)?;

@@ -112,7 +112,7 @@ struct Scene {
     file: &'static str,
     /// The ports of its listeners: as shipped, and here.
     listeners: Vec<(u16, u16)>,
-    /// `surge.warm_up` here, where the bootstrap gives one.
+    /// `surge.warm_up` here, where it is another one than the bootstrap's.
     warm_up: Option<&'static str>,
     /// The headings of the run without the plugin, and of the one with it.
     titles: [&'static str; 2],

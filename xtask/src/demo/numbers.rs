@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    events::Caller,
     load::{Attempt, Failure},
+    run::Report,
     view::{NORMAL_PERCENT, Phase, Second, Served},
 };
 
@@ -43,6 +45,17 @@ pub fn recovered(seconds: &[Second], columns: &[usize]) -> Option<usize> {
         .collect();
     let good = after.iter().rev().take_while(|good| **good).count();
     (good > 0).then(|| after.len() - good + 1)
+}
+
+/// Who was named for the surge, and how long after it began.
+pub fn named(report: &Report) -> Option<(Duration, Caller)> {
+    report.events.iter().find_map(|event| {
+        if event.name() != "surge_started" {
+            return None;
+        }
+        let after = event.at.duration_since(report.surge_at);
+        Some((Duration::try_from(after).ok()?, event.first_caller()?))
+    })
 }
 
 /// Attempts through Envoy in a second of the surge.

@@ -281,24 +281,10 @@ fn columns() -> Vec<Column> {
 
 /// What is said of an event when it happens.
 fn remark(event: &Event) -> Option<String> {
-    match event.name() {
-        "started" => None,
-        "surge_started" => {
-            let mut text = "tidegate: a surge began".to_owned();
-            if let Some(caller) = event.first_caller() {
-                let whose = whose(&caller.key).unwrap_or_else(|| "nobody known".to_owned());
-                text += &format!(
-                    "; {} makes {:.0} % of all, {:.0}/s: that is {whose}",
-                    caller.key,
-                    caller.share * 100.0,
-                    caller.rate_per_s,
-                );
-            }
-            Some(text)
-        }
-        "surge_ended" => Some("tidegate: the surge ended".to_owned()),
-        other => Some(format!("tidegate: {other}")),
-    }
+    event.remark(|caller| {
+        let whose = whose(&caller.key).unwrap_or_else(|| "nobody known".to_owned());
+        format!(": that is {whose}")
+    })
 }
 
 /// Says what is about to happen.

@@ -9,7 +9,7 @@ use crate::demo::{
     cast::MAX_CONNECTIONS,
     events::Caller,
     load::Attempt,
-    numbers::{in_second, latency, offered_per_s, or_dash, recovered, row, served, told},
+    numbers::{in_second, latency, named, offered_per_s, or_dash, recovered, row, served, told},
     run::Report,
     view::{Colour, Column, NORMAL_PERCENT, Paint, Served},
 };
@@ -79,17 +79,6 @@ impl Down {
         }
         down
     }
-}
-
-/// Who was named for the surge, how long after the change.
-fn named(report: &Report) -> Option<(Duration, Caller)> {
-    report.events.iter().find_map(|event| {
-        if event.name() != "surge_started" {
-            return None;
-        }
-        let after = event.at.duration_since(report.surge_at);
-        Some((Duration::try_from(after).ok()?, event.first_caller()?))
-    })
 }
 
 /// Whether it is the one whose software was changed.

@@ -7,7 +7,7 @@ use crate::demo::{
     LIMIT, MAX_WAIT,
     cast::MAX_CONNECTIONS,
     load::Attempt,
-    numbers::{in_second, latency, offered_per_s, or_dash, recovered, row, served, told},
+    numbers::{in_second, latency, named, offered_per_s, or_dash, recovered, row, served, told},
     run::Report,
     view::{Colour, NORMAL_PERCENT, Paint, Served},
 };
@@ -131,6 +131,9 @@ fn table(numbers: &(Numbers, Numbers), without: &Report, with: &Report) -> Vec<S
         both("  in the calm before: p50 / p99", &|n, _| {
             times(n.calm_latency)
         }),
+        both("who makes it was named, in seconds", &|_, r| {
+            or_dash(named(r).map(|(after, _)| format!("{:.1}", after.as_secs_f64())))
+        }),
         both("normal again after the surge, in second", &|n, _| {
             in_second(n.recovered)
         }),
@@ -202,6 +205,13 @@ fn findings(
              up to {MAX_WAIT}\n  for a slot before it is refused.",
             now.as_millis(),
             before.as_millis(),
+        ));
+    }
+    if with_n.done_per_s < without_n.done_per_s {
+        worse.push(format!(
+            "Fewer transactions were done by everybody: {} a second instead of {}. Who makes the \
+             surge is cut to\n  what is normal for it while it lasts.",
+            with_n.done_per_s, without_n.done_per_s
         ));
     }
     if with_n.recovered > without_n.recovered || with_n.recovered.is_none() {
