@@ -100,7 +100,8 @@ impl Mine {
 /// It asks the record for a batch of slots or tokens at once, and admits from its lease while that
 /// lasts; the others count a leased slot as taken, so the limits are exact. Slots are leased only
 /// while there are plenty: in a surge, under a lowered limit, when a quarter of the slots is used or
-/// few are left, or while anybody waits, each arrival asks. Who lacks a slot that others have idle
+/// few are left, or while anybody waits, each arrival asks. While more is open than the limit, since
+/// that was lowered, nobody takes the slot of one that ends without asking. Who lacks a slot that others have idle
 /// says so, and has it when they have ticked; what is closed stays leased until then.
 ///
 /// A slot that was given back becomes free with the
@@ -247,7 +248,10 @@ impl Gate {
     #[inline]
     fn has_slot(&self, terms: &Terms, now: Timestamp) -> bool {
         let Some(told) = &self.told else { return false };
-        let fits = terms.limits.inflight.is_none() || self.mine.open < told.leased;
+        // Who has more open than may be takes no slot of one that ends: a limit was lowered.
+        let fits = terms.limits.inflight.is_none_or(|limit| {
+            self.mine.open < told.leased && self.seen.held <= u64::from(limit.get())
+        });
         let same = |other: &Terms| {
             (other.limits, other.reserved, other.shadow)
                 == (terms.limits, terms.reserved, terms.shadow)

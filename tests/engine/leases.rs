@@ -204,6 +204,31 @@ fn a_lease_is_not_used_for_another_limit() {
 }
 
 #[test]
+fn while_more_is_open_than_a_lowered_limit_nobody_takes_the_place_of_one_that_ends() {
+    let world = World::new(2, enforce(inflight(100)));
+    warm_up(&world, 0);
+    warm_up(&world, 1);
+    for _ in 0..10 {
+        assert_eq!(world.arrive(0), Decision::Admit);
+    }
+    world.beat();
+    world.rule.set(enforce(inflight(5)));
+    // It lacks a slot, and the other worker has idle ones: it tells so, by the new limit.
+    assert_ne!(world.arrive(0), Decision::Admit);
+    assert!(row(&world, 1).is_some_and(|row| row.short));
+    for open in (5..10).rev() {
+        world.close_newest(0);
+        assert_ne!(world.arrive(0), Decision::Admit, "{open} are open");
+    }
+    world.close_newest(0);
+    world.pass(50);
+    world.tick(1);
+    assert_eq!(world.arrive(0), Decision::Admit);
+    assert_ne!(world.arrive(0), Decision::Admit);
+    assert_eq!(world.open(), 5);
+}
+
+#[test]
 fn where_connects_are_limited_every_arrival_asks() {
     let limits = Limits {
         connecting: some(50),
