@@ -58,6 +58,11 @@ pub fn named(report: &Report) -> Option<(Duration, Caller)> {
     })
 }
 
+/// The seconds after which somebody was named.
+pub fn named_after(report: &Report) -> String {
+    or_dash(named(report).map(|(after, _)| format!("{:.1}", after.as_secs_f64())))
+}
+
 /// Attempts through Envoy in a second of the surge.
 pub fn offered_per_s(seconds: &[Second]) -> u64 {
     let surge = seconds.iter().filter(|second| second.phase == Phase::Surge);

@@ -9,7 +9,10 @@ use crate::demo::{
     cast::MAX_CONNECTIONS,
     events::Caller,
     load::Attempt,
-    numbers::{in_second, latency, named, offered_per_s, or_dash, recovered, row, served, told},
+    numbers::{
+        in_second, latency, named, named_after, offered_per_s, or_dash, recovered, row, served,
+        told,
+    },
     run::Report,
     view::{Colour, Column, NORMAL_PERCENT, Paint, Served},
 };
@@ -268,7 +271,7 @@ fn table(reports: [&Report; 2]) -> Vec<String> {
         }),
         both("  how often it went down", &|r| down(r).times.to_string()),
         both("the culprit named, in seconds after the change", &|r| {
-            or_dash(named(r).map(|(after, _)| format!("{:.1}", after.as_secs_f64())))
+            named_after(r)
         }),
         both("others normal again after the rollback, in second", &|r| {
             in_second(recovered(&r.seconds, &others))

@@ -7,7 +7,10 @@ use crate::demo::{
     LIMIT, MAX_WAIT,
     cast::MAX_CONNECTIONS,
     load::Attempt,
-    numbers::{in_second, latency, named, offered_per_s, or_dash, recovered, row, served, told},
+    numbers::{
+        in_second, latency, named, named_after, offered_per_s, or_dash, recovered, row, served,
+        told,
+    },
     run::Report,
     view::{Colour, NORMAL_PERCENT, Paint, Served},
 };
@@ -131,9 +134,7 @@ fn table(numbers: &(Numbers, Numbers), without: &Report, with: &Report) -> Vec<S
         both("  in the calm before: p50 / p99", &|n, _| {
             times(n.calm_latency)
         }),
-        both("who makes it was named, in seconds", &|_, r| {
-            or_dash(named(r).map(|(after, _)| format!("{:.1}", after.as_secs_f64())))
-        }),
+        both("who makes it was named, in seconds", &|_, r| named_after(r)),
         both("normal again after the surge, in second", &|n, _| {
             in_second(n.recovered)
         }),
@@ -208,9 +209,13 @@ fn findings(
         ));
     }
     if with_n.done_per_s < without_n.done_per_s {
+        // Nobody is cut who is not named.
+        let why = match named(with) {
+            Some(_) => " Who makes the\n  surge is cut to what is normal for it while it lasts.",
+            None => "",
+        };
         worse.push(format!(
-            "Fewer transactions were done by everybody: {} a second instead of {}. Who makes the \
-             surge is cut to\n  what is normal for it while it lasts.",
+            "Fewer transactions were done by everybody: {} a second instead of {}.{why}",
             with_n.done_per_s, without_n.done_per_s
         ));
     }
